@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The cache folder: downloads, trees, workspaces and finished builds, shared by every harness of a user."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.errors import InfraError
+
+
+def default_cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/hmm-harness`, or `~/.cache/hmm-harness`."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "hmm-harness"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of things that can be made again; each entry appears whole or not at all."""
+
+    root: Path
+
+    def folder(self, *parts: str) -> Path:
+        """A folder below the root, made if need be. InfraError if it cannot be."""
+        path = self.root.joinpath(*parts)
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def lock(self, name: str, deadline: Deadline) -> Iterator[None]:
+        """Hold the named lock against every other harness on this cache; InfraError at the deadline."""
+        path = self.folder("locks") / f"{name}.lock"
+        with path.open("a+") as handle:
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if deadline.expired:
+                        raise InfraError(
+                            f"another harness holds {path}", hint="wait for it, or use another --cache folder"
+                        ) from None
+                    time.sleep(0.1)
+            try:
+                yield
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def making(self, target: Path) -> Iterator[Path]:
+        """A fresh folder that becomes `target` when the block succeeds, and vanishes when it does not."""
+        with disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            with disk_errors(target):
+                yield draft
+                draft.chmod(0o755)
+                if target.exists():
+                    shutil.rmtree(target)
+                draft.rename(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into an InfraError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise InfraError(
+            f"cannot write {path}: {error.strerror}", hint="free some space there, or choose another folder"
+        ) from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's content in one step, so that a reader sees the old or the new one."""
+    with disk_errors(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as sink:
+                sink.write(data)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def digest(parts: Iterable[str]) -> str:
+    """A SHA-256 in hex over strings; no two different lists give the same input."""
+    summary = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        summary.update(f"{len(data)}:".encode())
+        summary.update(data)
+    return summary.hexdigest()

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every process the harness starts, starts here.
+
+No shell strings; each child leads a process group of its own, which is ended as a whole; the kernel
+ends the child when the harness dies, however it dies (PR_SET_PDEATHSIG, through util-linux's setpriv).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from harness.deadline import Deadline
+from harness.errors import InfraError
+
+#: Seconds between SIGTERM and SIGKILL.
+TERM_GRACE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A process that has ended: its command, exit status (negative: signal) and output."""
+
+    argv: tuple[str, ...]
+    status: int
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+
+@cache
+def _death_signal_prefix() -> tuple[str, ...]:
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+
+
+def command_line(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    """The command as a person would type it in a shell."""
+    words = [f"{key}={shlex.quote(value)}" for key, value in (env or {}).items()]
+    return " ".join([*words, *(shlex.quote(word) for word in argv)])
+
+
+def require_program(name: str, *, hint: str = "") -> str:
+    """Absolute path of a program; InfraError if it is not installed."""
+    path = shutil.which(name)
+    if path is None:
+        raise InfraError(f"{name} is not installed", hint=hint or "`hmm-harness doctor` names the package")
+    return path
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = subprocess.DEVNULL,
+    stderr: int | IO[bytes] | None = subprocess.STDOUT,
+    pass_fds: Sequence[int] = (),
+    foreground: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a process and return at once; `stop()` ends it.
+
+    `env` is added to the harness's own environment. `foreground` leaves the child in the terminal's
+    process group, for a program that talks to the user. Raises InfraError if it cannot be started.
+    """
+    require_program(argv[0])
+    try:
+        return subprocess.Popen(
+            [*_death_signal_prefix(), *argv],
+            cwd=cwd,
+            env={**os.environ, **env} if env else None,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=tuple(pass_fds),
+            start_new_session=not foreground,
+        )
+    except OSError as error:
+        raise InfraError(f"cannot start {argv[0]}: {error.strerror}", hint=command_line(argv)) from error
+
+
+def stop(process: subprocess.Popen[bytes], *, grace_s: float = TERM_GRACE_S) -> int:
+    """End a process and its whole group; return its exit status."""
+    if process.poll() is None:
+        _signal_group(process, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
+    _signal_group(process, signal.SIGKILL)
+    return process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+
+
+@contextlib.contextmanager
+def running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Stop the process when the block is left, however it is left."""
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    deadline: Deadline,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    stdin: IO[bytes] | None = None,
+    on_line: Callable[[str], None] | None = None,
+    check: bool = True,
+) -> Completed:
+    """Run a process to its end and return its output (standard output and error together).
+
+    Every line is also appended to `log` and given to `on_line` as it comes. With `check`, a status other than
+    0 raises InfraError with the end of the output. Raises InfraError when the deadline passes.
+    """
+    lines: list[str] = []
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(log.open("a", encoding="utf-8")) if log else None
+        if sink:
+            sink.write(f"$ {command_line(argv, env)}\n")
+        child = stack.enter_context(
+            running(start(argv, cwd=cwd, env=env, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE))
+        )
+        late = threading.Event()
+
+        def expire() -> None:
+            late.set()
+            _signal_group(child, signal.SIGKILL)
+
+        timer = threading.Timer(deadline.remaining, expire)
+        timer.daemon = True
+        timer.start()
+        stack.callback(timer.cancel)
+        assert child.stdout is not None
+        for raw in child.stdout:
+            line = raw.decode("utf-8", errors="replace")
+            lines.append(line)
+            if sink:
+                sink.write(line)
+                sink.flush()
+            if on_line:
+                on_line(line.rstrip("\n"))
+        status = child.wait()
+    if late.is_set():
+        raise InfraError(f"{argv[0]} did not end in time", hint=command_line(argv, env))
+    done = Completed(tuple(argv), status, "".join(lines))
+    if check and not done.ok:
+        tail = "".join(lines[-12:]).rstrip()
+        raise InfraError(f"{argv[0]} failed with status {status}:\n{tail}", hint=command_line(argv, env))
+    return done
