@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From the outcomes of two arms to a verdict: counts, exact intervals, and a rule. Pure.
+
+Only trials that answer are counted: `not_exercised`, `timeout`, `target_lost` and `infra_error` say nothing
+about a kernel, neither good nor bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol
+
+import numpy as np
+from scipy.stats import binomtest, fisher_exact
+
+from harness.watch.kinds import OutcomeKind
+
+#: Coverage of every interval.
+CONFIDENCE = 0.95
+
+
+class VerdictKind(StrEnum):
+    """What a comparison says of the candidate."""
+
+    FIXED = "fixed"
+    NOT_FIXED = "not_fixed"
+    NOT_REPRODUCED = "not_reproduced"
+    OTHER_FAILURE = "other_failure"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Judged(Protocol):
+    """A trial that has its outcome: a `harness.judge.Outcome`, or the record of one."""
+
+    @property
+    def kind(self) -> OutcomeKind: ...
+
+    @property
+    def is_bug(self) -> bool: ...
+
+    @property
+    def windows(self) -> int: ...
+
+    @property
+    def iterations(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval of probabilities."""
+
+    low: float
+    high: float
+
+    def overlaps(self, other: Interval) -> bool:
+        """Whether the two have a point in common."""
+        return self.low <= other.high and other.low <= self.high
+
+
+@dataclass(frozen=True)
+class ArmTally:
+    """The trials of one arm, counted.
+
+    `reproduced`: failures with the bug's own signature; `failed_otherwise`: failures without it. `windows`:
+    how often the window was hit in trials that answered, as the guest reported it; a trial that hung with the
+    bug's own signature hit one more, which it could not report any longer.
+    """
+
+    name: str
+    outcomes: tuple[tuple[OutcomeKind, int], ...]
+    reproduced: int
+    failed_otherwise: int
+    windows: int
+
+    @property
+    def trials(self) -> int:
+        """All trials."""
+        return sum(count for _, count in self.outcomes)
+
+    @property
+    def answered(self) -> int:
+        """Trials that say something about the kernel."""
+        return sum(count for kind, count in self.outcomes if kind.is_answer)
+
+    @property
+    def exposure(self) -> int:
+        """Windows hit, with the one of each reproducing trial that the hang kept from being reported."""
+        return self.windows + self.reproduced
+
+    @property
+    def rate(self) -> float | None:
+        """Share of the answering trials that reproduced the bug; None without an answer."""
+        return self.reproduced / self.answered if self.answered else None
+
+    @property
+    def ci95(self) -> Interval:
+        """Exact interval of that share; all of [0, 1] without an answer."""
+        return clopper_pearson(self.reproduced, self.answered)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The comparison's answer, with the reason in words."""
+
+    kind: VerdictKind
+    reason: str
+    #: Fisher's exact, two-sided; None if an arm has no answer.
+    p_value: float | None
+
+
+def tally(name: str, outcomes: Iterable[Judged], *, needs_windows: bool = True) -> ArmTally:
+    """Count an arm's trials. Without `needs_windows`, every iteration of the stressor is a window."""
+    counts: dict[OutcomeKind, int] = {}
+    reproduced = failed_otherwise = windows = 0
+    for outcome in outcomes:
+        counts[outcome.kind] = counts.get(outcome.kind, 0) + 1
+        if outcome.kind.is_answer:
+            windows += outcome.windows if needs_windows else outcome.iterations
+            reproduced += outcome.is_bug
+            failed_otherwise += outcome.kind.is_failure and not outcome.is_bug
+    return ArmTally(name, tuple(sorted(counts.items())), reproduced, failed_otherwise, windows)
+
+
+def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
+    """The exact two-sided interval of a binomial proportion (Clopper and Pearson 1934); [0, 1] for no trials.
+
+    It never covers less than `confidence`; for all n of n its lower end is (alpha/2)^(1/n).
+    """
+    if trials == 0:
+        return Interval(0.0, 1.0)
+    interval = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="exact")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def fisher_p(
+    control: ArmTally, candidate: ArmTally, alternative: Literal["two-sided", "greater"] = "two-sided"
+) -> float | None:
+    """Fisher's exact p that both arms reproduce the bug at one rate; None if an arm has no answer.
+
+    Reports use the two-sided p: before the trials it is open which arm fails more often, a "fix" may make
+    things worse. `greater` is the one-sided p against "the candidate fails as often as the control, or more".
+    """
+    if not control.answered or not candidate.answered:
+        return None
+    table = np.array([[arm.reproduced, arm.answered - arm.reproduced] for arm in (control, candidate)])
+    return float(fisher_exact(table, alternative=alternative).pvalue)
+
+
+def decide(control: ArmTally, candidate: ArmTally) -> Verdict:
+    """The verdict on the candidate arm. In this order:
+
+    1. `not_fixed`: the candidate failed with the bug's own signature, once is enough.
+    2. `other_failure`: the candidate failed, always in another way.
+    3. `inconclusive`: half of an arm's trials or more gave no answer, or an arm has none.
+    4. `not_reproduced`: the control never failed with the bug's own signature (there is no positive control).
+    5. `inconclusive`: the exact 95 % intervals of both rates overlap (of equal arms, six of six against none
+       of six is the smallest comparison in which they do not).
+    6. `inconclusive`: the candidate was exposed to fewer windows than the control needed for its hangs: those
+       of all its trials that answered, with the one that each hang hid. It may have been tried less.
+    7. `fixed`.
+    """
+    kind, reason = _decide(control, candidate)
+    return Verdict(kind, reason, fisher_p(control, candidate))
+
+
+def _decide(control: ArmTally, candidate: ArmTally) -> tuple[VerdictKind, str]:
+    if candidate.reproduced:
+        return VerdictKind.NOT_FIXED, f"{_share(candidate)} still fail with the bug's own signature"
+    if candidate.failed_otherwise:
+        ways = ", ".join(f"{count} {kind}" for kind, count in candidate.outcomes if kind.is_failure)
+        return VerdictKind.OTHER_FAILURE, f"{candidate.name} fails in another way than the bug: {ways}"
+    for arm in (control, candidate):
+        if 2 * arm.answered <= arm.trials:
+            return VerdictKind.INCONCLUSIVE, (
+                f"only {arm.answered} of {arm.trials} trials of {arm.name} gave an answer{_silence(arm)}"
+            )
+    if not control.reproduced:
+        other = f", {control.failed_otherwise} failed in another way" if control.failed_otherwise else ""
+        return VerdictKind.NOT_REPRODUCED, (
+            f"none of {control.answered} trials of {control.name} failed with the bug's own signature{other}"
+        )
+    if control.ci95.overlaps(candidate.ci95):
+        return VerdictKind.INCONCLUSIVE, (
+            f"{_share(control)} fail, {_share(candidate)}: the 95 % intervals overlap, more trials are needed"
+        )
+    if candidate.exposure < control.exposure:
+        return VerdictKind.INCONCLUSIVE, (
+            f"{candidate.name} hit {candidate.exposure} windows, {control.name} {control.exposure}: "
+            "more iterations are needed"
+        )
+    return VerdictKind.FIXED, (
+        f"{_share(control)} fail with the bug's own signature, {_share(candidate)}, "
+        f"which hit {candidate.exposure} windows against {control.exposure}"
+    )
+
+
+def _share(arm: ArmTally) -> str:
+    return f"{arm.reproduced} of {arm.answered} trials of {arm.name}"
+
+
+def _silence(arm: ArmTally) -> str:
+    ways = ", ".join(f"{count} {kind}" for kind, count in arm.outcomes if not kind.is_answer)
+    return f" ({ways})" if ways else ""
