@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * Interface between hmm_harness.ko and user space.
+ *
+ * Every structure has one size on all machines, no implicit padding, and
+ * reserved members which must be zero.  Members marked "out" are ignored on
+ * input.  Addresses and lengths are in bytes and multiples of the page size.
+ *
+ * Errors common to all calls:
+ *   ENOTTY  unknown request
+ *   EFAULT  the structure, or an address in it, is not accessible
+ *   EINVAL  misaligned or empty range, unknown flag, reserved member not zero
+ *   ERANGE  range wraps, leaves user space or is longer than the maximum;
+ *           an index or a timeout is too large
+ *   ENXIO   no address space attached yet (STATS and WINDOW need none)
+ *   ESRCH   the attached address space is gone
+ */
+#ifndef HMM_HARNESS_H
+#define HMM_HARNESS_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define HMM_HARNESS_MAX_LENGTH		0x40000000ULL
+#define HMM_HARNESS_MAX_TIMEOUT_MS	60000U
+#define HMM_HARNESS_MAX_DEVICES		8U
+
+/* Binds the calling process's address space to this open file; once. */
+struct hmm_harness_attach {
+	__u32 flags;		/* must be zero */
+	__u32 device;		/* out: index of the device */
+	__u64 device_bytes;	/* out: device memory, used or not */
+	__u64 reserved[2];
+};
+
+enum hmm_harness_owner {
+	HMM_HARNESS_OWNER_SELF,		/* the device of this file */
+	HMM_HARNESS_OWNER_NONE,		/* NULL: every device page is foreign */
+	HMM_HARNESS_OWNER_DEVICE,	/* the device named by owner_device */
+};
+
+enum hmm_harness_entry {
+	HMM_HARNESS_ENTRY_LOCKED,	/* hmm_range_fault() */
+	HMM_HARNESS_ENTRY_UNLOCKED,	/* hmm_range_fault_unlocked_timeout() */
+};
+
+#define HMM_HARNESS_FAULT_WRITE		0x01U
+
+/*
+ * Faults a range as a device would.  EBUSY when it stayed unstable for
+ * timeout_ms (0: the kernel's own default), EOPNOTSUPP when the kernel lacks
+ * the entry point.  retries is valid on every return but for a refused call.
+ */
+struct hmm_harness_fault {
+	__u64 addr;
+	__u64 length;
+	__u32 flags;
+	__u32 owner;
+	__u32 owner_device;	/* zero unless owner is OWNER_DEVICE */
+	__u32 entry;
+	__u32 timeout_ms;
+	__u32 cpu;		/* out: CPU on which the fault began */
+	__u64 retries;		/* out */
+	__u64 reserved[2];
+};
+
+/* Let the batch take this device's own pages along with system pages. */
+#define HMM_HARNESS_MIGRATE_MIXED	0x01U
+
+/*
+ * Moves a range to device memory or, with the other request, back.  The range
+ * is cut at VMA borders only (and at 65536 pages).  ENOMEM when memory ran out
+ * part of the way; the counts tell how far it came.
+ */
+struct hmm_harness_migrate {
+	__u64 addr;
+	__u64 length;
+	__u32 flags;		/* to device only */
+	__u32 batches;		/* out: migrate_vma batches used */
+	__u64 collected;	/* out: pages that could be moved */
+	__u64 migrated;		/* out: pages that were moved */
+	__u64 from_device;	/* out: of those, pages of this device */
+	__u64 reserved[2];
+};
+
+#define HMM_HARNESS_PAGE_NONE		0x00
+#define HMM_HARNESS_PAGE_SYSTEM		0x01
+#define HMM_HARNESS_PAGE_DEVICE		0x02	/* this device's memory */
+#define HMM_HARNESS_PAGE_OTHER		0x03	/* another device's, or no access */
+#define HMM_HARNESS_PAGE_KIND		0x0f
+#define HMM_HARNESS_PAGE_READ		0x10
+#define HMM_HARNESS_PAGE_WRITE		0x20
+
+/* Reads the page table without changing it; one byte a page. */
+struct hmm_harness_snapshot {
+	__u64 addr;
+	__u64 length;
+	__u64 pages;		/* user pointer to an array of count bytes */
+	__u32 count;		/* must be length / page size */
+	__u32 flags;		/* must be zero */
+	__u64 reserved[2];
+};
+
+/*
+ * Faults a range in for writing, by the calling thread, whose process must be
+ * the attached one.  EAGAIN when the thread changed its CPU meanwhile: pin it.
+ */
+struct hmm_harness_touch {
+	__u64 addr;
+	__u64 length;
+	__u32 flags;		/* must be zero */
+	__u32 cpu;		/* out */
+	__u64 off_lru;		/* out: pages not on an LRU list afterwards */
+	__u64 reserved[2];
+};
+
+/* Counters of the device since the module was loaded. */
+struct hmm_harness_stats {
+	__u64 faults;			/* FAULT calls that were started */
+	__u64 fault_retries;
+	__u64 migrations_to_device;	/* pages */
+	__u64 migrations_to_system;	/* pages, on request or on eviction */
+	__u64 migrate_to_ram;		/* CPU faults on device pages */
+	__u64 migrate_to_ram_failed;
+	__u64 aborts;			/* collected pages that did not move */
+	__u64 pages_in_use;
+	__u64 pages_free;
+	__u64 reserved[3];
+};
+
+/* Start over after reading; EBUSY while a batch is under way. */
+#define HMM_HARNESS_WINDOW_RESET	0x01U
+
+/* Conditions, one bit each, of struct hmm_harness_window. */
+#define HMM_HARNESS_COND_DEVICE_LOCKED	0x01U /* device folios locked */
+#define HMM_HARNESS_COND_DEVICE_SHARED	0x02U /* ... and mapped elsewhere */
+#define HMM_HARNESS_COND_SYSTEM_OFF_LRU	0x04U /* system folio in a batch */
+#define HMM_HARNESS_COND_ORDER		0x08U /* ... below every device folio */
+#define HMM_HARNESS_COND_REMOTE_DRAIN	0x10U /* ... of another CPU's batch */
+#define HMM_HARNESS_COND_SPINNER	0x20U /* another mirror faults them */
+#define HMM_HARNESS_COND_SPINNER_DRAIN	0x40U /* on a CPU owing a drain */
+#define HMM_HARNESS_COND_ALL		0x7fU
+
+#define HMM_HARNESS_NO_INDEX		0xffffffffU
+#define HMM_HARNESS_NO_CPU		0xffffffffU
+
+/*
+ * What met during the mixed batches since the last reset.  The members from
+ * conditions on describe one batch: the first with all conditions, or else
+ * the latest.
+ */
+struct hmm_harness_window {
+	__u32 flags;
+	__u32 open;		/* out: a batch is being unmapped right now */
+	__u64 batches;		/* out: mixed batches looked at */
+	__u64 hits;		/* out: of those, with all conditions at once */
+	__u32 conditions;	/* out */
+	__u32 hit;		/* out: conditions == HMM_HARNESS_COND_ALL */
+	__u32 device_locked;	/* out: folios */
+	__u32 device_shared;	/* out: folios */
+	__u32 system_folios;	/* out */
+	__u32 system_off_lru;	/* out: folios */
+	__u32 first_off_lru;	/* out: index in the batch, or NO_INDEX */
+	__u32 first_device;	/* out: index in the batch, or NO_INDEX */
+	__u32 holder_cpu;	/* out */
+	__u32 spinner_cpu;	/* out: or NO_CPU */
+	__u32 spinner_late;	/* out: the spinner came second */
+	__u32 pad;		/* must be zero */
+	__u64 drain_cpus;	/* out: bit per CPU (0..63) owing a drain */
+	__u64 unmap_ns;		/* out: duration of isolation and unmapping */
+	__u64 reserved[2];
+};
+
+#define HMM_HARNESS_IOC_MAGIC	0xb7
+
+#define HMM_HARNESS_ATTACH \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 0, struct hmm_harness_attach)
+#define HMM_HARNESS_FAULT \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 1, struct hmm_harness_fault)
+#define HMM_HARNESS_MIGRATE_TO_DEVICE \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 2, struct hmm_harness_migrate)
+#define HMM_HARNESS_MIGRATE_TO_SYSTEM \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 3, struct hmm_harness_migrate)
+#define HMM_HARNESS_SNAPSHOT \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 4, struct hmm_harness_snapshot)
+#define HMM_HARNESS_TOUCH \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 5, struct hmm_harness_touch)
+#define HMM_HARNESS_STATS \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 6, struct hmm_harness_stats)
+#define HMM_HARNESS_WINDOW \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 7, struct hmm_harness_window)
+
+#endif /* HMM_HARNESS_H */

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of hmm_harness.ko share. */
+#ifndef HH_INTERNAL_H
+#define HH_INTERNAL_H
+
+#include <linux/atomic.h>
+#include <linux/list.h>
+#include <linux/memremap.h>
+#include <linux/migrate.h>
+#include <linux/miscdevice.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+
+#include "hmm_harness.h"
+
+enum hh_counter {
+	HH_FAULTS,
+	HH_FAULT_RETRIES,
+	HH_TO_DEVICE,
+	HH_TO_SYSTEM,
+	HH_TO_RAM,
+	HH_TO_RAM_FAILED,
+	HH_ABORTS,
+	HH_COUNTERS
+};
+
+/* A simulated device; its address is the owner of its pages. */
+struct hh_device {
+	unsigned int index;
+	char name[24];
+	struct miscdevice misc;
+	struct mutex open_lock;		/* opens, and eviction on last close */
+	unsigned int opens;
+	atomic64_t counter[HH_COUNTERS];
+	spinlock_t lock;		/* free_list, nr_free, nr_used */
+	struct page *free_list;
+	unsigned long nr_free;
+	unsigned long nr_used;
+	resource_size_t region_start;
+	resource_size_t region_size;
+	struct dev_pagemap pagemap;	/* last: it ends in a flexible array */
+};
+
+/* A mixed batch between the end of collection and the end of unmapping. */
+struct hh_batch {
+	struct list_head link;		/* hh_batches, while open */
+	struct mmu_notifier notifier;
+	bool registered;
+	struct task_struct *armed;	/* whose next range_end is the one */
+	struct migrate_vma *args;
+	u64 opened_ns;
+	unsigned long start;		/* addresses of the shared device folios */
+	unsigned long end;
+	unsigned long off_lru_pfn;
+	unsigned long device_pfn;
+	struct hmm_harness_window now;	/* this batch */
+	struct hmm_harness_window kept;	/* what WINDOW returns */
+};
+
+/* An open file: one address space as one device sees it. */
+struct hh_mirror {
+	struct hh_device *device;
+	struct mutex attach_lock;	/* attaching, registering batch.notifier */
+	bool attached;
+	struct mmu_interval_notifier notifier;
+	spinlock_t lock;		/* notifier's sequence against retries */
+	struct mutex migrate_lock;	/* one migration at a time; batch */
+	struct hh_batch batch;
+};
+
+/* A FAULT call that is inside hmm_range_fault*(). */
+struct hh_fault_entry {
+	struct list_head link;
+	struct hh_mirror *mirror;
+	void *owner;
+	unsigned long start;
+	unsigned long end;
+	unsigned int cpu;
+};
+
+static inline void hh_count(struct hh_device *device, enum hh_counter which,
+			    u64 n)
+{
+	atomic64_add(n, &device->counter[which]);
+}
+
+/* main.c */
+extern struct hh_device **hh_devices;
+extern unsigned int hh_nr_devices;
+int hh_check_range(u64 addr, u64 length);
+struct mm_struct *hh_mirror_mm(struct hh_mirror *mirror);
+
+/* devmem.c */
+int hh_devmem_create(struct hh_device *device, unsigned long bytes);
+void hh_devmem_destroy(struct hh_device *device);
+struct page *hh_devmem_alloc(struct hh_device *device);
+struct page *hh_devmem_backing(struct page *page);
+unsigned long hh_devmem_evict(struct hh_device *device);
+
+/* migrate.c */
+vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf);
+struct page *hh_migrate_copy_out(struct page *source);
+long hh_ioctl_migrate(struct hh_mirror *mirror, void __user *arg,
+		      bool to_device);
+
+/* fault.c */
+long hh_ioctl_fault(struct hh_mirror *mirror, void __user *arg);
+long hh_ioctl_snapshot(struct hh_mirror *mirror, void __user *arg);
+long hh_ioctl_touch(struct hh_mirror *mirror, void __user *arg);
+
+/* window.c */
+void hh_window_init(struct hh_mirror *mirror);
+int hh_window_prepare(struct hh_mirror *mirror);
+void hh_window_detach(struct hh_mirror *mirror);
+void hh_window_arm(struct hh_mirror *mirror, struct migrate_vma *args);
+void hh_window_close(struct hh_mirror *mirror);
+void hh_window_batched(struct page *page, unsigned int cpu);
+void hh_window_fault_enter(struct hh_fault_entry *entry);
+void hh_window_fault_leave(struct hh_fault_entry *entry);
+long hh_ioctl_window(struct hh_mirror *mirror, void __user *arg);
+
+#endif /* HH_INTERNAL_H */

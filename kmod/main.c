@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * hmm_harness: simulated devices with device-private memory, which mirror
+ * address spaces and move pages the way GPU drivers do.  Device memory is
+ * backed by ordinary pages, so that data is really copied and can be checked.
+ *
+ * This file: module parameters, device nodes, open files.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/fs.h>
+#include <linux/hmm.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/overflow.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "internal.h"
+
+static unsigned int devices = 2;
+module_param(devices, uint, 0444);
+MODULE_PARM_DESC(devices, "Number of simulated devices (1..8, default 2)");
+
+static unsigned int device_mb = 32;
+module_param(device_mb, uint, 0444);
+MODULE_PARM_DESC(device_mb,
+		 "Memory of each device in MiB (2..1024, even, default 32)");
+
+struct hh_device **hh_devices;
+unsigned int hh_nr_devices;
+
+/*
+ * Device page tables are not simulated: a mirror that programs nothing has
+ * nothing to tear down.  What must hold is the sequence, by which a fault that
+ * raced with an invalidation is done again.
+ */
+static bool hh_mirror_invalidate(struct mmu_interval_notifier *notifier,
+				 const struct mmu_notifier_range *range,
+				 unsigned long sequence)
+{
+	struct hh_mirror *mirror =
+		container_of(notifier, struct hh_mirror, notifier);
+
+	/* Our own migration: the device knows, its view stays valid. */
+	if (range->event == MMU_NOTIFY_MIGRATE &&
+	    range->owner == mirror->device)
+		return true;
+
+	spin_lock(&mirror->lock);
+	mmu_interval_set_seq(notifier, sequence);
+	spin_unlock(&mirror->lock);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops hh_mirror_ops = {
+	.invalidate = hh_mirror_invalidate,
+};
+
+/* Common checks of a user range; see hmm_harness.h for the errors. */
+int hh_check_range(u64 addr, u64 length)
+{
+	u64 end;
+
+	if (!length || !PAGE_ALIGNED(addr) || !PAGE_ALIGNED(length))
+		return -EINVAL;
+	if (length > HMM_HARNESS_MAX_LENGTH)
+		return -ERANGE;
+	if (check_add_overflow(addr, length, &end) || end > TASK_SIZE)
+		return -ERANGE;
+	return 0;
+}
+
+/* The attached address space, referenced: release it with mmput(). */
+struct mm_struct *hh_mirror_mm(struct hh_mirror *mirror)
+{
+	/* Pairs with the release in hh_ioctl_attach(). */
+	if (!smp_load_acquire(&mirror->attached))
+		return ERR_PTR(-ENXIO);
+	if (!mmget_not_zero(mirror->notifier.mm))
+		return ERR_PTR(-ESRCH);
+	return mirror->notifier.mm;
+}
+
+static long hh_ioctl_attach(struct hh_mirror *mirror, void __user *arg)
+{
+	struct hmm_harness_attach attach;
+	int ret;
+
+	if (copy_from_user(&attach, arg, sizeof(attach)))
+		return -EFAULT;
+	if (attach.flags || attach.reserved[0] || attach.reserved[1])
+		return -EINVAL;
+
+	mutex_lock(&mirror->attach_lock);
+	if (mirror->attached) {
+		ret = -EBUSY;
+		goto out;
+	}
+
+	attach.device = mirror->device->index;
+	attach.device_bytes = range_len(&mirror->device->pagemap.range);
+	if (copy_to_user(arg, &attach, sizeof(attach))) {
+		ret = -EFAULT;
+		goto out;
+	}
+
+	ret = mmu_interval_notifier_insert(&mirror->notifier, current->mm, 0,
+					   ULONG_MAX & PAGE_MASK,
+					   &hh_mirror_ops);
+	if (!ret)
+		/* Pairs with the acquire in hh_mirror_mm(). */
+		smp_store_release(&mirror->attached, true);
+out:
+	mutex_unlock(&mirror->attach_lock);
+	return ret;
+}
+
+static long hh_ioctl_stats(struct hh_mirror *mirror, void __user *arg)
+{
+	struct hh_device *device = mirror->device;
+	struct hmm_harness_stats stats;
+
+	if (copy_from_user(&stats, arg, sizeof(stats)))
+		return -EFAULT;
+	if (stats.reserved[0] || stats.reserved[1] || stats.reserved[2])
+		return -EINVAL;
+
+	stats.faults = atomic64_read(&device->counter[HH_FAULTS]);
+	stats.fault_retries = atomic64_read(&device->counter[HH_FAULT_RETRIES]);
+	stats.migrations_to_device =
+		atomic64_read(&device->counter[HH_TO_DEVICE]);
+	stats.migrations_to_system =
+		atomic64_read(&device->counter[HH_TO_SYSTEM]);
+	stats.migrate_to_ram = atomic64_read(&device->counter[HH_TO_RAM]);
+	stats.migrate_to_ram_failed =
+		atomic64_read(&device->counter[HH_TO_RAM_FAILED]);
+	stats.aborts = atomic64_read(&device->counter[HH_ABORTS]);
+	spin_lock(&device->lock);
+	stats.pages_in_use = device->nr_used;
+	stats.pages_free = device->nr_free;
+	spin_unlock(&device->lock);
+
+	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;
+}
+
+static long hh_ioctl(struct file *file, unsigned int request, unsigned long arg)
+{
+	struct hh_mirror *mirror = file->private_data;
+	void __user *pointer = (void __user *)arg;
+
+	switch (request) {
+	case HMM_HARNESS_ATTACH:
+		return hh_ioctl_attach(mirror, pointer);
+	case HMM_HARNESS_FAULT:
+		return hh_ioctl_fault(mirror, pointer);
+	case HMM_HARNESS_MIGRATE_TO_DEVICE:
+		return hh_ioctl_migrate(mirror, pointer, true);
+	case HMM_HARNESS_MIGRATE_TO_SYSTEM:
+		return hh_ioctl_migrate(mirror, pointer, false);
+	case HMM_HARNESS_SNAPSHOT:
+		return hh_ioctl_snapshot(mirror, pointer);
+	case HMM_HARNESS_TOUCH:
+		return hh_ioctl_touch(mirror, pointer);
+	case HMM_HARNESS_STATS:
+		return hh_ioctl_stats(mirror, pointer);
+	case HMM_HARNESS_WINDOW:
+		return hh_ioctl_window(mirror, pointer);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int hh_open(struct inode *inode, struct file *file)
+{
+	struct hh_device *device =
+		container_of(file->private_data, struct hh_device, misc);
+	struct hh_mirror *mirror = kzalloc(sizeof(*mirror), GFP_KERNEL);
+
+	if (!mirror)
+		return -ENOMEM;
+	mirror->device = device;
+	mutex_init(&mirror->attach_lock);
+	mutex_init(&mirror->migrate_lock);
+	spin_lock_init(&mirror->lock);
+	hh_window_init(mirror);
+
+	mutex_lock(&device->open_lock);
+	device->opens++;
+	mutex_unlock(&device->open_lock);
+	file->private_data = mirror;
+	return 0;
+}
+
+static int hh_release(struct inode *inode, struct file *file)
+{
+	struct hh_mirror *mirror = file->private_data;
+	struct hh_device *device = mirror->device;
+
+	hh_window_detach(mirror);
+	if (mirror->attached)
+		mmu_interval_notifier_remove(&mirror->notifier);
+	kfree(mirror);
+
+	/*
+	 * Pages outlive the file that moved them.  With the last file they go
+	 * home, so that an unused module leaves no trace in any process.
+	 */
+	mutex_lock(&device->open_lock);
+	if (!--device->opens)
+		hh_devmem_evict(device);
+	mutex_unlock(&device->open_lock);
+	return 0;
+}
+
+static const struct file_operations hh_fops = {
+	.owner		= THIS_MODULE,
+	.open		= hh_open,
+	.release	= hh_release,
+	.unlocked_ioctl	= hh_ioctl,
+	.llseek		= noop_llseek,
+};
+
+static struct hh_device *hh_device_create(unsigned int index)
+{
+	struct hh_device *device = kzalloc(sizeof(*device), GFP_KERNEL);
+	int ret;
+
+	if (!device)
+		return ERR_PTR(-ENOMEM);
+	device->index = index;
+	spin_lock_init(&device->lock);
+	mutex_init(&device->open_lock);
+	snprintf(device->name, sizeof(device->name), "hmm_harness%u", index);
+
+	ret = hh_devmem_create(device, (unsigned long)device_mb << 20);
+	if (ret)
+		goto err_free;
+
+	device->misc.minor = MISC_DYNAMIC_MINOR;
+	device->misc.name = device->name;
+	device->misc.fops = &hh_fops;
+	device->misc.mode = 0600;
+	ret = misc_register(&device->misc);
+	if (ret)
+		goto err_devmem;
+	return device;
+
+err_devmem:
+	hh_devmem_destroy(device);
+err_free:
+	kfree(device);
+	return ERR_PTR(ret);
+}
+
+static void hh_devices_destroy(unsigned int count)
+{
+	unsigned int i;
+
+	/* All nodes first: no page can be moved to a device from here on. */
+	for (i = 0; i < count; i++)
+		misc_deregister(&hh_devices[i]->misc);
+	for (i = 0; i < count; i++) {
+		hh_devmem_destroy(hh_devices[i]);
+		kfree(hh_devices[i]);
+	}
+	kfree(hh_devices);
+}
+
+static int __init hh_init(void)
+{
+	unsigned int i;
+
+	if (devices < 1 || devices > HMM_HARNESS_MAX_DEVICES) {
+		pr_err("devices=%u is not within 1..%u\n", devices,
+		       HMM_HARNESS_MAX_DEVICES);
+		return -EINVAL;
+	}
+	/* Memory is hot-plugged in subsections of 2 MiB. */
+	if (device_mb < 2 || device_mb > 1024 || device_mb % 2) {
+		pr_err("device_mb=%u is not an even number within 2..1024\n",
+		       device_mb);
+		return -EINVAL;
+	}
+
+	hh_devices = kcalloc(devices, sizeof(*hh_devices), GFP_KERNEL);
+	if (!hh_devices)
+		return -ENOMEM;
+
+	hh_nr_devices = devices;
+	for (i = 0; i < devices; i++) {
+		struct hh_device *device = hh_device_create(i);
+
+		if (IS_ERR(device)) {
+			pr_err("device %u: cannot be set up (%pe)\n", i, device);
+			hh_devices_destroy(i);
+			return PTR_ERR(device);
+		}
+		/* Pairs with the acquire in hh_fault_owner(). */
+		smp_store_release(&hh_devices[i], device);
+	}
+	return 0;
+}
+
+static void __exit hh_exit(void)
+{
+	hh_devices_destroy(hh_nr_devices);
+}
+
+module_init(hh_init);
+module_exit(hh_exit);
+MODULE_DESCRIPTION("Simulated devices that mirror address spaces and migrate pages");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * hmm-stressor SCENARIO [NAME=VALUE...]
+ *
+ * Exercises hmm_harness.ko and tells on standard output, in JSON lines, how it
+ * goes.  Exit status: 0 done, 1 corruption, 2 bad parameters, 3 environment.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "stressor.h"
+
+static const struct scenario *const scenarios[] = {
+	&trylock_starvation,
+	&ioctl_check,
+};
+
+static void show_help(void)
+{
+	const struct parameter *parameter;
+	const char *const *choice;
+	size_t i;
+
+	fprintf(stderr, "usage: hmm-stressor SCENARIO [NAME=VALUE...]\n");
+	for (i = 0; i < ARRAY_SIZE(scenarios); i++) {
+		fprintf(stderr, "\n%s: %s\n", scenarios[i]->name,
+			scenarios[i]->help);
+		for (parameter = scenarios[i]->parameters; parameter->name;
+		     parameter++) {
+			fprintf(stderr, "  %s=", parameter->name);
+			if (parameter->choices) {
+				for (choice = parameter->choices; *choice;
+				     choice++)
+					fprintf(stderr, "%s%s", *choice,
+						choice[1] ? "|" : "");
+				fprintf(stderr, " (%s)",
+					parameter->choices[parameter->value]);
+			} else {
+				fprintf(stderr, "%llu..%llu (%llu)",
+					(unsigned long long)parameter->min,
+					(unsigned long long)parameter->max,
+					(unsigned long long)parameter->value);
+			}
+			fprintf(stderr, "  %s\n", parameter->help);
+		}
+	}
+}
+
+static bool set_number(struct parameter *parameter, const char *text)
+{
+	unsigned long long value;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 0);
+	/* strtoull() takes a sign and blanks; a parameter has neither. */
+	if (errno || *end || text[0] < '0' || text[0] > '9' ||
+	    value < parameter->min || value > parameter->max) {
+		report_error("parameter", 0, "%s=%s: must be a number %llu..%llu",
+			     parameter->name, text,
+			     (unsigned long long)parameter->min,
+			     (unsigned long long)parameter->max);
+		return false;
+	}
+	parameter->value = value;
+	return true;
+}
+
+static bool set_choice(struct parameter *parameter, const char *text)
+{
+	char all[256] = "";
+	size_t i;
+
+	for (i = 0; parameter->choices[i]; i++) {
+		if (!strcmp(parameter->choices[i], text)) {
+			parameter->value = i;
+			return true;
+		}
+		snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s%s",
+			 i ? "|" : "", parameter->choices[i]);
+	}
+	report_error("parameter", 0, "%s=%s: must be %s", parameter->name, text,
+		     all);
+	return false;
+}
+
+static bool set_parameter(const struct scenario *scenario, const char *argument)
+{
+	const char *equals = strchr(argument, '=');
+	size_t length = equals ? (size_t)(equals - argument) : 0;
+	struct parameter *parameter;
+
+	for (parameter = scenario->parameters; parameter->name; parameter++) {
+		if (!equals || strlen(parameter->name) != length ||
+		    strncmp(parameter->name, argument, length))
+			continue;
+		return parameter->choices ? set_choice(parameter, equals + 1) :
+					    set_number(parameter, equals + 1);
+	}
+	report_error("parameter", 0, "%s: %s has no such parameter", argument,
+		     scenario->name);
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	const struct scenario *scenario = NULL;
+	bool good = true;
+	size_t i;
+	int n;
+
+	page_size = sysconf(_SC_PAGESIZE);
+	for (i = 0; argc > 1 && i < ARRAY_SIZE(scenarios); i++)
+		if (!strcmp(scenarios[i]->name, argv[1]))
+			scenario = scenarios[i];
+	if (!scenario) {
+		report_error("parameter", 0, "%s: no such scenario",
+			     argc > 1 ? argv[1] : "(none given)");
+		show_help();
+		return EXIT_PARAMETER;
+	}
+	for (n = 2; n < argc; n++)
+		good &= set_parameter(scenario, argv[n]);
+	if (!good)
+		return EXIT_PARAMETER;
+	return scenario->run(scenario);
+}

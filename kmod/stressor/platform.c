@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Time, CPUs, waiting, device nodes. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "stressor.h"
+
+size_t page_size;
+
+__u64 now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+double now_seconds(void)
+{
+	return now_ns() / 1e9;
+}
+
+int pin_to_cpu(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set) ? errno : 0;
+}
+
+/* Judged by what a thread may be pinned to, which needs no sysfs. */
+bool cpu_online(unsigned int cpu)
+{
+	cpu_set_t saved;
+	bool online;
+
+	if (sched_getaffinity(0, sizeof(saved), &saved))
+		return false;
+	online = !pin_to_cpu(cpu);
+	sched_setaffinity(0, sizeof(saved), &saved);
+	return online;
+}
+
+/* A descriptor, or -1 with errno set. */
+int open_device(unsigned int index)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/hmm_harness%u", index);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* Not FUTEX_PRIVATE: the words are shared between processes. */
+static void futex_wait(atomic_uint *word, __u32 value,
+		       const struct timespec *timeout)
+{
+	syscall(SYS_futex, word, FUTEX_WAIT, value, timeout, NULL, 0);
+}
+
+void set_and_wake(atomic_uint *word, __u32 value)
+{
+	atomic_store(word, value);
+	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void wait_while(atomic_uint *word, __u32 value, __u64 spin_ns)
+{
+	__u64 end = now_ns() + spin_ns;
+
+	while (atomic_load(word) == value && now_ns() < end)
+		;
+	while (atomic_load(word) == value)
+		futex_wait(word, value, NULL);
+}
+
+bool wait_while_for(atomic_uint *word, __u32 value,
+		    __u64 timeout_ns)
+{
+	__u64 now, end = now_ns() + timeout_ns;
+
+	while (atomic_load(word) == value) {
+		struct timespec left;
+
+		now = now_ns();
+		if (now >= end)
+			return false;
+		left.tv_sec = (end - now) / 1000000000ULL;
+		left.tv_nsec = (end - now) % 1000000000ULL;
+		futex_wait(word, value, &left);
+	}
+	return true;
+}

@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ioctl-check: what hmm_harness.ko must refuse it refuses, with the errno that
+ * hmm_harness.h names; and what it reports of good calls is true.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hmm_harness.h"
+#include "stressor.h"
+
+#define PAGES		8
+/* More than any batch of 512, so that one migrate_vma call must take it. */
+#define LONG_PAGES	1100
+#define KEY		0x5eedULL
+
+static struct parameter parameters[] = { { NULL, NULL, 0, 0, 0, NULL } };
+
+static unsigned int checks, failures;
+static int device;		/* attached */
+static char *memory;		/* PAGES pages, read and write */
+
+static void outcome(const char *what, bool good, int expected, int found)
+{
+	struct json json;
+
+	checks++;
+	if (good)
+		return;
+	failures++;
+	json_begin(&json, "check");
+	json_string(&json, "what", what);
+	json_bool(&json, "passed", false);
+	json_signed(&json, "expected", expected);
+	json_signed(&json, "found", found);
+	json_send(&json);
+}
+
+/* expected: an errno value, or 0 for a call that must succeed. */
+static void expect(const char *what, int fd, unsigned long request,
+		   void *argument, int expected)
+{
+	int found = ioctl(fd, request, argument) ? errno : 0;
+
+	outcome(what, found == expected, expected, found);
+}
+
+static void expect_number(const char *what, __u64 expected, __u64 found)
+{
+	outcome(what, expected == found, (int)expected, (int)found);
+}
+
+/* All structures with a range begin with addr and length. */
+struct range {
+	__u64 addr;
+	__u64 length;
+};
+
+/* Every way in which a range can be wrong, for one request. */
+static void check_ranges(const char *name, unsigned long request,
+			 const void *good, size_t size)
+{
+	const __u64 base = (uintptr_t)memory;
+	const struct {
+		const char *what;
+		struct range range;
+		int expected;
+	} cases[] = {
+		{ "address misaligned", { base + 1, page_size }, EINVAL },
+		{ "address misaligned by half a page",
+		  { base + page_size / 2, page_size }, EINVAL },
+		{ "length misaligned", { base, page_size + 1 }, EINVAL },
+		{ "length zero", { base, 0 }, EINVAL },
+		{ "length below a page", { base, page_size - 1 }, EINVAL },
+		{ "too long", { base, HMM_HARNESS_MAX_LENGTH + page_size },
+		  ERANGE },
+		{ "length at the end of 64 bits", { base, 0 - page_size },
+		  ERANGE },
+		{ "wraps", { 0 - page_size, 2 * page_size }, ERANGE },
+		{ "ends at 2^64", { 0 - page_size, page_size }, ERANGE },
+		{ "kernel address", { 0xffff800000000000ULL & -page_size,
+		  page_size }, ERANGE },
+	};
+	unsigned char buffer[256];
+	char what[128];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		memcpy(buffer, good, size);
+		memcpy(buffer, &cases[i].range, sizeof(cases[i].range));
+		snprintf(what, sizeof(what), "%s: %s", name, cases[i].what);
+		expect(what, device, request, buffer, cases[i].expected);
+	}
+}
+
+/* Each word of the reserved members must be refused when it is not zero. */
+static void check_reserved(const char *name, int fd, unsigned long request,
+			   const void *good, size_t size, size_t offset)
+{
+	unsigned char buffer[256];
+	char what[128];
+	size_t i;
+
+	for (i = offset; i < size; i += sizeof(__u64)) {
+		memcpy(buffer, good, size);
+		buffer[i] = 1;
+		snprintf(what, sizeof(what), "%s: reserved byte %zu", name, i);
+		expect(what, fd, request, buffer, EINVAL);
+	}
+}
+
+/* A pointer to nothing, and one into the kernel. */
+static void check_pointer(const char *name, unsigned long request)
+{
+	char what[128];
+
+	snprintf(what, sizeof(what), "%s: null pointer", name);
+	expect(what, device, request, NULL, EFAULT);
+	snprintf(what, sizeof(what), "%s: kernel pointer", name);
+	expect(what, device, request, (void *)-page_size, EFAULT);
+}
+
+static void check_unknown(void)
+{
+	struct hmm_harness_stats stats = { 0 };
+
+	expect("unknown number", device,
+	       _IOWR(HMM_HARNESS_IOC_MAGIC, 99, struct hmm_harness_stats),
+	       &stats, ENOTTY);
+	expect("unknown size", device,
+	       _IOWR(HMM_HARNESS_IOC_MAGIC, 6, struct hmm_harness_touch),
+	       &stats, ENOTTY);
+	expect("unknown magic", device, _IOWR('z', 6, struct hmm_harness_stats),
+	       &stats, ENOTTY);
+	expect("number zero", device, 0, &stats, ENOTTY);
+}
+
+/* A file that never attached. */
+static void check_unattached(void)
+{
+	struct hmm_harness_fault fault = { .length = page_size };
+	struct hmm_harness_migrate migrate = { .length = page_size };
+	struct hmm_harness_snapshot snapshot = { .length = page_size };
+	struct hmm_harness_touch touch = { .length = page_size };
+	__u64 addr = (uintptr_t)memory;
+	int fd = open_device(0);
+
+	fault.addr = addr;
+	migrate.addr = addr;
+	touch.addr = addr;
+	snapshot.addr = addr;
+	snapshot.count = 1;
+	expect("unattached: FAULT", fd, HMM_HARNESS_FAULT, &fault, ENXIO);
+	expect("unattached: MIGRATE_TO_DEVICE", fd, HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, ENXIO);
+	expect("unattached: MIGRATE_TO_SYSTEM", fd, HMM_HARNESS_MIGRATE_TO_SYSTEM, &migrate, ENXIO);
+	expect("unattached: SNAPSHOT", fd, HMM_HARNESS_SNAPSHOT, &snapshot, ENXIO);
+	expect("unattached: TOUCH", fd, HMM_HARNESS_TOUCH, &touch, ENXIO);
+	close(fd);
+}
+
+static void check_attach(void)
+{
+	struct hmm_harness_attach attach = { 0 };
+	int fd = open_device(0);
+
+	attach.flags = 1;
+	expect("ATTACH: flags", fd, HMM_HARNESS_ATTACH, &attach, EINVAL);
+	attach.flags = 0;
+	check_reserved("ATTACH", fd,
+		       HMM_HARNESS_ATTACH, &attach, sizeof(attach),
+		       offsetof(struct hmm_harness_attach, reserved));
+	expect("ATTACH: null pointer", fd, HMM_HARNESS_ATTACH, NULL, EFAULT);
+	expect("ATTACH", fd, HMM_HARNESS_ATTACH, &attach, 0);
+	expect_number("ATTACH: device", 0, attach.device);
+	expect("ATTACH: twice", fd, HMM_HARNESS_ATTACH, &attach, EBUSY);
+	close(fd);
+}
+
+static void check_fault(void)
+{
+	const struct hmm_harness_fault good = {
+		.addr = (uintptr_t)memory, .length = page_size,
+	};
+	struct hmm_harness_fault fault = good;
+
+	check_ranges("FAULT", HMM_HARNESS_FAULT, &good, sizeof(good));
+	check_reserved("FAULT", device,
+		       HMM_HARNESS_FAULT, &good, sizeof(good),
+		       offsetof(struct hmm_harness_fault, reserved));
+	check_pointer("FAULT", HMM_HARNESS_FAULT);
+	fault.flags = ~HMM_HARNESS_FAULT_WRITE;
+	expect("FAULT: flags", device, HMM_HARNESS_FAULT, &fault, EINVAL);
+	fault = good;
+	fault.owner = HMM_HARNESS_OWNER_DEVICE + 1;
+	expect("FAULT: owner", device, HMM_HARNESS_FAULT, &fault, EINVAL);
+	fault = good;
+	fault.owner_device = 1;
+	expect("FAULT: owner_device without use", device, HMM_HARNESS_FAULT,
+	       &fault, EINVAL);
+	fault.owner = HMM_HARNESS_OWNER_DEVICE;
+	fault.owner_device = HMM_HARNESS_MAX_DEVICES;
+	expect("FAULT: owner_device", device, HMM_HARNESS_FAULT, &fault,
+	       ERANGE);
+	fault = good;
+	fault.entry = HMM_HARNESS_ENTRY_UNLOCKED + 1;
+	expect("FAULT: entry", device, HMM_HARNESS_FAULT, &fault, EINVAL);
+	fault = good;
+	fault.timeout_ms = HMM_HARNESS_MAX_TIMEOUT_MS + 1;
+	expect("FAULT: timeout", device, HMM_HARNESS_FAULT, &fault, ERANGE);
+	fault = good;
+	fault.addr = 0;
+	expect("FAULT: nothing mapped", device, HMM_HARNESS_FAULT, &fault,
+	       EFAULT);
+	fault = good;
+	fault.flags = HMM_HARNESS_FAULT_WRITE;
+	expect("FAULT: write", device, HMM_HARNESS_FAULT, &fault, 0);
+}
+
+/* Faulting a page for writing must not get round the page's protection. */
+static void check_read_only(void)
+{
+	char *page = mmap(NULL, page_size, PROT_READ,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct hmm_harness_fault fault = {
+		.addr = (uintptr_t)page, .length = page_size,
+		.flags = HMM_HARNESS_FAULT_WRITE,
+	};
+	struct hmm_harness_touch touch = {
+		.addr = (uintptr_t)page, .length = page_size,
+	};
+
+	expect("FAULT: write to read-only", device, HMM_HARNESS_FAULT, &fault,
+	       EPERM);
+	expect("TOUCH: read-only", device, HMM_HARNESS_TOUCH, &touch, EFAULT);
+	munmap(page, page_size);
+	expect("TOUCH: nothing mapped", device, HMM_HARNESS_TOUCH, &touch,
+	       EFAULT);
+}
+
+static void check_migrate(const char *name, unsigned long request,
+			  __u32 known)
+{
+	const struct hmm_harness_migrate good = {
+		.addr = (uintptr_t)memory, .length = page_size,
+	};
+	struct hmm_harness_migrate migrate = good;
+	char what[128];
+
+	check_ranges(name, request, &good, sizeof(good));
+	check_reserved(name, device, request, &good, sizeof(good),
+		       offsetof(struct hmm_harness_migrate, reserved));
+	check_pointer(name, request);
+	migrate.flags = ~known;
+	snprintf(what, sizeof(what), "%s: flags", name);
+	expect(what, device, request, &migrate, EINVAL);
+	migrate = good;
+	migrate.addr = 0;
+	snprintf(what, sizeof(what), "%s: nothing mapped", name);
+	expect(what, device, request, &migrate, EFAULT);
+}
+
+static void check_snapshot(void)
+{
+	unsigned char bytes[PAGES];
+	const struct hmm_harness_snapshot good = {
+		.addr = (uintptr_t)memory, .length = PAGES * page_size,
+		.pages = (uintptr_t)bytes, .count = PAGES,
+	};
+	struct hmm_harness_snapshot snapshot = good;
+
+	check_ranges("SNAPSHOT", HMM_HARNESS_SNAPSHOT, &good, sizeof(good));
+	check_reserved("SNAPSHOT", device,
+		       HMM_HARNESS_SNAPSHOT, &good, sizeof(good),
+		       offsetof(struct hmm_harness_snapshot, reserved));
+	check_pointer("SNAPSHOT", HMM_HARNESS_SNAPSHOT);
+	snapshot.flags = 1;
+	expect("SNAPSHOT: flags", device, HMM_HARNESS_SNAPSHOT, &snapshot,
+	       EINVAL);
+	snapshot = good;
+	snapshot.count--;
+	expect("SNAPSHOT: count", device, HMM_HARNESS_SNAPSHOT, &snapshot,
+	       EINVAL);
+	snapshot = good;
+	snapshot.pages = 0;
+	expect("SNAPSHOT: no array", device, HMM_HARNESS_SNAPSHOT, &snapshot,
+	       EFAULT);
+}
+
+static void check_touch(void)
+{
+	const struct hmm_harness_touch good = {
+		.addr = (uintptr_t)memory, .length = page_size,
+	};
+	struct hmm_harness_touch touch = good;
+	int status = 0;
+	pid_t pid;
+
+	check_ranges("TOUCH", HMM_HARNESS_TOUCH, &good, sizeof(good));
+	check_reserved("TOUCH", device,
+		       HMM_HARNESS_TOUCH, &good, sizeof(good),
+		       offsetof(struct hmm_harness_touch, reserved));
+	check_pointer("TOUCH", HMM_HARNESS_TOUCH);
+	touch.flags = 1;
+	expect("TOUCH: flags", device, HMM_HARNESS_TOUCH, &touch, EINVAL);
+	touch = good;
+	pid = fork();
+	if (!pid)
+		_exit(ioctl(device, HMM_HARNESS_TOUCH, &touch) ? errno : 0);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		status = -1;
+	outcome("TOUCH: another process", WIFEXITED(status) &&
+		WEXITSTATUS(status) == EINVAL, EINVAL, WEXITSTATUS(status));
+}
+
+/* The process that attached has gone, the file has not. */
+static void check_orphan(void)
+{
+	struct hmm_harness_attach attach = { 0 };
+	struct hmm_harness_fault fault = {
+		.addr = (uintptr_t)memory, .length = page_size,
+	};
+	int status, fd = open_device(0);
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(ioctl(fd, HMM_HARNESS_ATTACH, &attach) ? errno : 0);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		status = -1;
+	outcome("orphan: ATTACH by a child", !status, 0, status);
+	expect("orphan: FAULT", fd, HMM_HARNESS_FAULT, &fault, ESRCH);
+	close(fd);
+}
+
+static void check_reports(void)
+{
+	struct hmm_harness_stats stats = { 0 };
+	struct hmm_harness_window window = { 0 };
+
+	check_reserved("STATS", device,
+		       HMM_HARNESS_STATS, &stats, sizeof(stats),
+		       offsetof(struct hmm_harness_stats, reserved));
+	check_pointer("STATS", HMM_HARNESS_STATS);
+	check_reserved("WINDOW", device,
+		       HMM_HARNESS_WINDOW, &window, sizeof(window),
+		       offsetof(struct hmm_harness_window, reserved));
+	check_pointer("WINDOW", HMM_HARNESS_WINDOW);
+	window.flags = ~HMM_HARNESS_WINDOW_RESET;
+	expect("WINDOW: flags", device, HMM_HARNESS_WINDOW, &window, EINVAL);
+	memset(&window, 0, sizeof(window));
+	window.pad = 1;
+	expect("WINDOW: pad", device, HMM_HARNESS_WINDOW, &window, EINVAL);
+	memset(&window, 0, sizeof(window));
+	expect("WINDOW", device, HMM_HARNESS_WINDOW, &window, 0);
+	expect_number("WINDOW: no mixed batch yet", 0, window.batches);
+}
+
+static unsigned char kind_of(int fd, const void *page)
+{
+	unsigned char byte = 0xff;
+	struct hmm_harness_snapshot snapshot = {
+		.addr = (uintptr_t)page, .length = page_size,
+		.pages = (uintptr_t)&byte, .count = 1,
+	};
+
+	expect("SNAPSHOT", fd, HMM_HARNESS_SNAPSHOT, &snapshot, 0);
+	return byte;
+}
+
+/* Out and back, over more than 1024 pages in one batch, checking the data. */
+static void check_round_trip(void)
+{
+	const size_t length = LONG_PAGES * page_size;
+	char *many = mmap(NULL, length, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct hmm_harness_migrate migrate = {
+		.addr = (uintptr_t)many, .length = length,
+	};
+	struct hmm_harness_attach attach = { 0 };
+	struct hmm_harness_stats before = { 0 }, after = { 0 };
+	struct hmm_harness_fault fault = {
+		.addr = (uintptr_t)many, .length = page_size,
+	};
+	struct mismatch mismatch;
+	int other = open_device(1);
+
+	if (many == MAP_FAILED || other < 0) {
+		outcome("round trip: set-up", false, 0, errno);
+		return;
+	}
+	madvise(many, length, MADV_NOHUGEPAGE);
+	expect("ATTACH: other device", other, HMM_HARNESS_ATTACH, &attach, 0);
+	expect_number("ATTACH: other device's index", 1, attach.device);
+	expect_number("SNAPSHOT: untouched page", HMM_HARNESS_PAGE_NONE,
+		      kind_of(device, many));
+	pattern_fill(many, 0, LONG_PAGES, KEY);
+	expect("STATS", device, HMM_HARNESS_STATS, &before, 0);
+	expect("MIGRATE_TO_DEVICE: long range", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
+	expect_number("long range: batches", 1, migrate.batches);
+	expect_number("long range: migrated", LONG_PAGES, migrate.migrated);
+	expect_number("SNAPSHOT: own device", HMM_HARNESS_PAGE_DEVICE |
+		      HMM_HARNESS_PAGE_READ | HMM_HARNESS_PAGE_WRITE,
+		      kind_of(device, many));
+	expect_number("SNAPSHOT: another's device", HMM_HARNESS_PAGE_OTHER,
+		      kind_of(other, many) & HMM_HARNESS_PAGE_KIND);
+	expect("STATS", device, HMM_HARNESS_STATS, &after, 0);
+	expect_number("STATS: pages in use", LONG_PAGES,
+		      after.pages_in_use - before.pages_in_use);
+	expect_number("STATS: migrations to the device", LONG_PAGES,
+		      after.migrations_to_device - before.migrations_to_device);
+
+	/* The owner may see its page where it is; a stranger brings it home. */
+	expect("FAULT: by the owner", device, HMM_HARNESS_FAULT, &fault, 0);
+	expect_number("FAULT by the owner leaves the page",
+		      HMM_HARNESS_PAGE_DEVICE,
+		      kind_of(device, many) & HMM_HARNESS_PAGE_KIND);
+	expect("FAULT: by another", other, HMM_HARNESS_FAULT, &fault, 0);
+	expect_number("FAULT by another brings the page home",
+		      HMM_HARNESS_PAGE_SYSTEM,
+		      kind_of(device, many) & HMM_HARNESS_PAGE_KIND);
+
+	migrate.flags = HMM_HARNESS_MIGRATE_MIXED;
+	expect("MIGRATE_TO_DEVICE: mixed", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
+	expect_number("mixed: migrated", LONG_PAGES, migrate.migrated);
+	expect_number("mixed: from the device", LONG_PAGES - 1,
+		      migrate.from_device);
+	if (!pattern_verify(many, 0, 64, KEY, &mismatch))
+		report_corruption("parent", 0, many, &mismatch);
+	outcome("content after CPU faults",
+		pattern_verify(many, 0, 64, KEY, &mismatch), 1, 0);
+
+	migrate.flags = 0;
+	expect("MIGRATE_TO_SYSTEM: long range", device,
+	       HMM_HARNESS_MIGRATE_TO_SYSTEM, &migrate, 0);
+	expect_number("MIGRATE_TO_SYSTEM: migrated", LONG_PAGES - 64,
+		      migrate.migrated);
+	outcome("content after the round trip",
+		pattern_verify(many, 0, LONG_PAGES, KEY, &mismatch), 1, 0);
+	expect("STATS", device, HMM_HARNESS_STATS, &after, 0);
+	expect_number("STATS: all pages given back", before.pages_in_use,
+		      after.pages_in_use);
+	close(other);
+	munmap(many, length);
+}
+
+/* The last close of a device brings home what is still in its memory. */
+static void check_last_close(void)
+{
+	struct hmm_harness_migrate migrate = {
+		.addr = (uintptr_t)memory, .length = PAGES * page_size,
+	};
+	struct hmm_harness_stats before = { 0 }, after = { 0 };
+	struct mismatch mismatch;
+
+	pattern_fill(memory, 0, PAGES, KEY);
+	expect("last close: MIGRATE_TO_DEVICE", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
+	expect("STATS", device, HMM_HARNESS_STATS, &before, 0);
+	expect_number("last close: pages in use before", PAGES,
+		      before.pages_in_use);
+	close(device);
+	device = open_device(0);
+	expect("STATS", device, HMM_HARNESS_STATS, &after, 0);
+	expect_number("last close: pages in use after", 0, after.pages_in_use);
+	expect_number("last close: CPU faults", 0,
+		      after.migrate_to_ram - before.migrate_to_ram);
+	outcome("content after the last close",
+		pattern_verify(memory, 0, PAGES, KEY, &mismatch), 1, 0);
+}
+
+static int ioctl_check_run(const struct scenario *scenario)
+{
+	struct hmm_harness_attach attach = { 0 };
+	struct json json;
+
+	device = open_device(0);
+	if (device < 0 || ioctl(device, HMM_HARNESS_ATTACH, &attach)) {
+		report_error("device", errno, "/dev/hmm_harness0");
+		return EXIT_ENVIRONMENT;
+	}
+	memory = mmap(NULL, PAGES * page_size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED) {
+		report_error("mmap", errno, "%d pages", PAGES);
+		return EXIT_ENVIRONMENT;
+	}
+	report_start(scenario);
+
+	check_unknown();
+	check_unattached();
+	check_attach();
+	check_fault();
+	check_read_only();
+	check_migrate("MIGRATE_TO_DEVICE", HMM_HARNESS_MIGRATE_TO_DEVICE,
+		      HMM_HARNESS_MIGRATE_MIXED);
+	check_migrate("MIGRATE_TO_SYSTEM", HMM_HARNESS_MIGRATE_TO_SYSTEM, 0);
+	check_snapshot();
+	check_touch();
+	check_orphan();
+	check_reports();
+	check_round_trip();
+	check_last_close();
+
+	json_begin(&json, "end");
+	json_number(&json, "checks", checks);
+	json_number(&json, "failures", failures);
+	json_number(&json, "status", failures ? EXIT_CORRUPTION : EXIT_DONE);
+	json_send(&json);
+	return failures ? EXIT_CORRUPTION : EXIT_DONE;
+}
+
+const struct scenario ioctl_check = {
+	.name = "ioctl-check",
+	.help = "bad arguments to every ioctl, and a round trip of data",
+	.parameters = parameters,
+	.run = ioctl_check_run,
+};

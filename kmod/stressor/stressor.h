@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of hmm-stressor share. */
+#ifndef STRESSOR_H
+#define STRESSOR_H
+
+#include <linux/types.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
+
+enum {
+	EXIT_DONE = 0,
+	EXIT_CORRUPTION = 1,	/* data, or an ioctl's answer, is wrong */
+	EXIT_PARAMETER = 2,
+	EXIT_ENVIRONMENT = 3,	/* no device node, no such CPU, ... */
+};
+
+/* A parameter: a number within min..max, or one of the names in choices. */
+struct parameter {
+	const char *name;
+	const char *help;
+	__u64 value;		/* default, then what was given */
+	__u64 min;
+	__u64 max;
+	const char *const *choices;	/* NULL-terminated; value is an index */
+};
+
+struct scenario {
+	const char *name;
+	const char *help;
+	struct parameter *parameters;	/* ends with a NULL name */
+	int (*run)(const struct scenario *scenario);
+};
+
+extern const struct scenario trylock_starvation;
+extern const struct scenario ioctl_check;
+
+/* json.c: one object a line, sent by one write(). */
+struct json {
+	size_t length;
+	bool comma;
+	bool overflow;
+	char text[8192];
+};
+
+void json_begin(struct json *json, const char *type);
+void json_key(struct json *json, const char *key);
+void json_number(struct json *json, const char *key, __u64 value);
+void json_signed(struct json *json, const char *key, __s64 value);
+void json_seconds(struct json *json, const char *key, double value);
+void json_bool(struct json *json, const char *key, bool value);
+void json_string(struct json *json, const char *key, const char *value);
+void json_open(struct json *json, const char *key, char bracket);
+void json_close(struct json *json, char bracket);
+void json_send(struct json *json);
+/* {"type":"error",...}; error is an errno value or 0. */
+[[gnu::format(printf, 3, 4)]]
+void report_error(const char *what, int error, const char *format, ...);
+void report_start(const struct scenario *scenario);
+
+/* platform.c */
+__u64 now_ns(void);
+double now_seconds(void);
+int pin_to_cpu(unsigned int cpu);
+bool cpu_online(unsigned int cpu);
+int open_device(unsigned int index);
+/* Waits until *word is no longer value: spins a little, then sleeps. */
+void wait_while(atomic_uint *word, __u32 value, __u64 spin_ns);
+/* The same, but false once timeout_ns have passed. */
+bool wait_while_for(atomic_uint *word, __u32 value,
+		    __u64 timeout_ns);
+void set_and_wake(atomic_uint *word, __u32 value);
+
+/* pattern.c: what every page must hold. */
+struct mismatch {
+	size_t page;
+	size_t offset;
+	__u64 expected;
+	__u64 found;
+};
+
+__u64 mix64(__u64 value);
+void pattern_fill(void *memory, size_t first, size_t pages, __u64 key);
+bool pattern_verify(const void *memory, size_t first, size_t pages,
+		    __u64 key, struct mismatch *mismatch);
+void report_corruption(const char *process, __u64 iteration,
+		       const void *memory, const struct mismatch *mismatch);
+
+extern size_t page_size;
+
+#endif /* STRESSOR_H */

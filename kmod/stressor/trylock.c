@@ -1,0 +1,739 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * trylock-starvation: a fault that spins on a locked device page starves the
+ * LRU drain that the lock's holder waits for.
+ *
+ * Each iteration:
+ *   1. the parent fills pages and moves them to device 0;
+ *   2. it forks: the device pages are now mapped by parent and child;
+ *   3. a thread of the parent faults in system pages, just below the device
+ *      pages, on the CPU where the child will run: they wait there, off the
+ *      LRU, in that CPU's batch;
+ *   4. race: the parent ("holder", another CPU) migrates the whole range as
+ *      one mixed batch; the child ("spinner") faults the device pages through
+ *      a mirror that does not own them.  Its range begins with pages that
+ *      are present: while it walks them it is inside hmm_range_fault(), and
+ *      disturbs nothing, which gives the holder time to lock;
+ *   5. both check every byte.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hmm_harness.h"
+#include "stressor.h"
+
+/* Longer than a busy host takes to run both virtual CPUs. */
+#define SPIN_NS		(40 * 1000000ULL)
+
+enum {
+	PAGES, SYSTEM_PAGES, APPROACH_PAGES, FAULT_PAGES, ITERATIONS, SEED, JITTER,
+	HOLDER_CPU, SPINNER_CPU, ENTRY, TIMEOUT_MS, POLICY, PRIORITY,
+	FAIR_SERVER, OWNER, PARAMETERS
+};
+
+static const char *const entries[] = {
+	"hmm_range_fault", "hmm_range_fault_unlocked_timeout", NULL
+};
+
+static const char *const policies[] = { "other", "fifo", "rr", "batch", NULL };
+static const char *const fair_servers[] = { "keep", "off", NULL };
+static const char *const owners[] = { "other", "none", NULL };
+
+static struct parameter parameters[] = {
+	[PAGES] = { "pages", "device pages in the batch", 511, 1, 65000, NULL },
+	[SYSTEM_PAGES] = { "system_pages", "off-LRU pages below them",
+			   1, 1, 30, NULL },
+	[APPROACH_PAGES] = { "approach_pages",
+			     "present pages the spinner walks before them",
+			     1024, 0, 65000, NULL },
+	[FAULT_PAGES] = { "fault_pages", "device pages the spinner faults, at most",
+			  64, 1, 65000, NULL },
+	[ITERATIONS] = { "iterations", "how often", 20, 1, 1000000, NULL },
+	[SEED] = { "seed", "of data and start offsets", 1, 0, ~0ULL, NULL },
+	[JITTER] = { "jitter", "steps by which the spinner starts later, at most",
+		     200000, 0, 100000000, NULL },
+	[HOLDER_CPU] = { "holder_cpu", "", 0, 0, CPU_SETSIZE - 1, NULL },
+	[SPINNER_CPU] = { "spinner_cpu", "", 1, 0, CPU_SETSIZE - 1, NULL },
+	[ENTRY] = { "entry", "how the spinner faults", 0, 0, 0, entries },
+	[TIMEOUT_MS] = { "timeout_ms", "of the fault; 0: the kernel's default",
+			 0, 0, HMM_HARNESS_MAX_TIMEOUT_MS, NULL },
+	[POLICY] = { "policy", "of the spinner", 0, 0, 0, policies },
+	[PRIORITY] = { "priority", "of a real-time spinner", 1, 1, 99, NULL },
+	[FAIR_SERVER] = { "fair_server", "deadline server for fair tasks",
+			  0, 0, 0, fair_servers },
+	[OWNER] = { "owner", "of device pages, in the spinner's eyes",
+		    0, 0, 0, owners },
+	[PARAMETERS] = { NULL, NULL, 0, 0, 0, NULL },
+};
+
+#define VALUE(which)	(parameters[which].value)
+
+/* The child's steps, in order; it sleeps before AWAKE, GO and VERIFY. */
+enum { FORKED, READY, DONE, VERIFIED };
+enum { HOLD, WAKE, GO, VERIFY };
+
+enum {
+	PHASE_START, PHASE_FILL, PHASE_TO_DEVICE, PHASE_FORK, PHASE_TOUCH,
+	PHASE_RACE, PHASE_SPINNER, PHASE_VERIFY
+};
+
+static const char *const phases[] = {
+	"start", "fill", "to_device", "fork", "touch", "race", "spinner",
+	"verify"
+};
+
+/* Shared by parent and child. */
+struct shared {
+	atomic_uint child;		/* FORKED.. */
+	atomic_uint awake;
+	atomic_uint order;		/* HOLD.. */
+	atomic_ullong spinner_count;
+	int error;			/* of a step of the child, errno */
+	const char *error_step;		/* same address in parent and child */
+	int fault_error;
+	__u64 fault_retries;
+	__u64 fault_ns;
+};
+
+static struct {
+	char *approach;			/* approach pages, then memory */
+	char *memory;			/* system pages, then device pages */
+	size_t pages;			/* of both kinds */
+	int device;			/* the holder's mirror */
+	struct shared *shared;
+	__u64 key;			/* of this iteration's pattern */
+	atomic_ullong iteration;
+	atomic_uint phase;
+	atomic_ullong holder_count;
+	atomic_ullong toucher_count;
+	atomic_uint touch;		/* 1: asked for, 0: done, 2: end */
+	struct hmm_harness_touch touched;
+	int touch_error;
+	atomic_uint ending;
+	__u64 hits, migrated, faults;
+} run;
+
+static char *device_memory(void)
+{
+	return run.memory + VALUE(SYSTEM_PAGES) * page_size;
+}
+
+/* --- the child ---------------------------------------------------------- */
+
+static int set_policy(void)
+{
+	static const int numbers[] = {
+		SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH
+	};
+	int policy = numbers[VALUE(POLICY)];
+	struct sched_param param = { 0 };
+
+	if (policy == SCHED_OTHER)
+		return 0;
+	if (policy == SCHED_FIFO || policy == SCHED_RR)
+		param.sched_priority = VALUE(PRIORITY);
+	return sched_setscheduler(0, policy, &param) ? errno : 0;
+}
+
+static void child_fails(const char *step, int error)
+{
+	run.shared->error_step = step;
+	run.shared->error = error;
+	_exit(EXIT_ENVIRONMENT);
+}
+
+/*
+ * Counted, not timed: where the kernel has but a tick for a clock, as in an
+ * emulated machine, time stands still for milliseconds.
+ */
+static void delay(__u64 steps)
+{
+	while (steps--)
+		atomic_signal_fence(memory_order_seq_cst);
+}
+
+static bool all_zero(const char *memory, size_t length)
+{
+	return !memory[0] && !memcmp(memory, memory + 1, length - 1);
+}
+
+static int child_verify(void)
+{
+	struct mismatch mismatch;
+	size_t i;
+
+	/* Faulted in by the parent after the fork: never in the child. */
+	for (i = 0; i < VALUE(SYSTEM_PAGES); i++) {
+		if (all_zero(run.memory + i * page_size, page_size))
+			continue;
+		mismatch = (struct mismatch){ .page = i };
+		memcpy(&mismatch.found, run.memory + i * page_size,
+		       sizeof(mismatch.found));
+		report_corruption("child", run.iteration, run.memory, &mismatch);
+		return EXIT_CORRUPTION;
+	}
+	if (!pattern_verify(device_memory(), VALUE(SYSTEM_PAGES), VALUE(PAGES),
+			    run.key, &mismatch)) {
+		report_corruption("child", run.iteration, run.memory, &mismatch);
+		return EXIT_CORRUPTION;
+	}
+	return EXIT_DONE;
+}
+
+static void child(__u64 steps)
+{
+	struct shared *shared = run.shared;
+	size_t pages = VALUE(FAULT_PAGES) < VALUE(PAGES) ? VALUE(FAULT_PAGES) :
+							   VALUE(PAGES);
+	struct hmm_harness_attach attach = { 0 };
+	struct hmm_harness_fault fault = {
+		.addr = (uintptr_t)run.approach,
+		.length = (VALUE(APPROACH_PAGES) + VALUE(SYSTEM_PAGES) +
+			   pages) * page_size,
+		.owner = VALUE(OWNER) ? HMM_HARNESS_OWNER_NONE :
+					HMM_HARNESS_OWNER_SELF,
+		.entry = VALUE(ENTRY) ? HMM_HARNESS_ENTRY_UNLOCKED :
+					HMM_HARNESS_ENTRY_LOCKED,
+		.timeout_ms = VALUE(TIMEOUT_MS),
+	};
+	__u64 start;
+	int fd, error;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	error = pin_to_cpu(VALUE(SPINNER_CPU));
+	if (error)
+		child_fails("pin the spinner to its CPU", error);
+	error = set_policy();
+	if (error)
+		child_fails("set the spinner's policy", error);
+	fd = open_device(VALUE(OWNER) ? 0 : 1);
+	if (fd < 0)
+		child_fails("open the spinner's device", errno);
+	if (ioctl(fd, HMM_HARNESS_ATTACH, &attach))
+		child_fails("attach the spinner", errno);
+	set_and_wake(&shared->child, READY);
+
+	wait_while(&shared->order, HOLD, 0);
+	/* From here to the fault on the CPU: starts must lie close together. */
+	set_and_wake(&shared->awake, 1);
+	wait_while(&shared->order, WAKE, SPIN_NS);
+	delay(steps);
+	start = now_ns();
+	shared->fault_error = ioctl(fd, HMM_HARNESS_FAULT, &fault) ? errno : 0;
+	shared->fault_ns = now_ns() - start;
+	shared->fault_retries = fault.retries;
+	if (!shared->fault_error)
+		atomic_fetch_add(&shared->spinner_count, 1);
+	set_and_wake(&shared->child, DONE);
+
+	wait_while(&shared->order, GO, 0);
+	error = child_verify();
+	set_and_wake(&shared->child, VERIFIED);
+	_exit(error);
+}
+
+/* --- the parent's other threads ----------------------------------------- */
+
+static void *toucher(void *unused)
+{
+	int error = pin_to_cpu(VALUE(SPINNER_CPU));
+	__u32 order;
+
+	(void)unused;
+	for (;;) {
+		wait_while(&run.touch, 0, 0);
+		order = atomic_load(&run.touch);
+		if (order != 1)
+			return NULL;
+		run.touched = (struct hmm_harness_touch){
+			.addr = (uintptr_t)run.memory,
+			.length = VALUE(SYSTEM_PAGES) * page_size,
+		};
+		run.touch_error = error;
+		if (!error && ioctl(run.device, HMM_HARNESS_TOUCH, &run.touched))
+			run.touch_error = errno;
+		if (!run.touch_error)
+			pattern_fill(run.memory, 0, VALUE(SYSTEM_PAGES),
+				     run.key);
+		atomic_fetch_add(&run.toucher_count, 1);
+		set_and_wake(&run.touch, 0);
+	}
+}
+
+static void report_progress(void)
+{
+	const struct {
+		const char *name;
+		__u64 count;
+	} threads[] = {
+		{ "holder", atomic_load(&run.holder_count) },
+		{ "spinner", atomic_load(&run.shared->spinner_count) },
+		{ "toucher", atomic_load(&run.toucher_count) },
+	};
+	struct hmm_harness_window window = { 0 };
+	struct json json;
+	size_t i;
+
+	json_begin(&json, "progress");
+	json_number(&json, "iteration", atomic_load(&run.iteration));
+	json_string(&json, "phase", phases[atomic_load(&run.phase)]);
+	json_open(&json, "threads", '[');
+	for (i = 0; i < ARRAY_SIZE(threads); i++) {
+		json_open(&json, NULL, '{');
+		json_string(&json, "name", threads[i].name);
+		json_number(&json, "count", threads[i].count);
+		json_close(&json, '}');
+	}
+	json_close(&json, ']');
+	/* In a hang, all that will ever be known of the last window. */
+	if (!ioctl(run.device, HMM_HARNESS_WINDOW, &window)) {
+		json_open(&json, "window", '{');
+		json_bool(&json, "open", window.open);
+		json_bool(&json, "hit", window.hit);
+		json_close(&json, '}');
+	}
+	json_send(&json);
+}
+
+/* On the holder's CPU: the holder sleeps when the spinner's CPU is lost. */
+static void *monitor(void *unused)
+{
+	(void)unused;
+	pin_to_cpu(VALUE(HOLDER_CPU));
+	while (!wait_while_for(&run.ending, 0, 100 * 1000000ULL))
+		report_progress();
+	return NULL;
+}
+
+/* --- the parent --------------------------------------------------------- */
+
+static void report_window(struct json *json,
+			  const struct hmm_harness_window *window)
+{
+	static const struct {
+		__u32 condition;
+		const char *name;
+	} names[] = {
+		{ HMM_HARNESS_COND_DEVICE_LOCKED, "device_locked" },
+		{ HMM_HARNESS_COND_DEVICE_SHARED, "device_shared" },
+		{ HMM_HARNESS_COND_SYSTEM_OFF_LRU, "system_off_lru" },
+		{ HMM_HARNESS_COND_ORDER, "order" },
+		{ HMM_HARNESS_COND_REMOTE_DRAIN, "remote_drain" },
+		{ HMM_HARNESS_COND_SPINNER, "spinner_inside" },
+		{ HMM_HARNESS_COND_SPINNER_DRAIN, "spinner_cpu_drain" },
+	};
+	size_t i;
+
+	json_open(json, "window", '{');
+	json_bool(json, "hit", window->hit);
+	json_open(json, "missing", '[');
+	if (!window->batches)
+		json_string(json, NULL, "batch");
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		if (!(window->conditions & names[i].condition))
+			json_string(json, NULL, names[i].name);
+	json_close(json, ']');
+	json_number(json, "device_locked", window->device_locked);
+	json_number(json, "device_shared", window->device_shared);
+	json_number(json, "system_folios", window->system_folios);
+	json_number(json, "system_off_lru", window->system_off_lru);
+	if (window->first_off_lru != HMM_HARNESS_NO_INDEX)
+		json_number(json, "first_off_lru", window->first_off_lru);
+	if (window->first_device != HMM_HARNESS_NO_INDEX)
+		json_number(json, "first_device", window->first_device);
+	if (window->holder_cpu != HMM_HARNESS_NO_CPU)
+		json_number(json, "holder_cpu", window->holder_cpu);
+	if (window->spinner_cpu != HMM_HARNESS_NO_CPU)
+		json_number(json, "spinner_cpu", window->spinner_cpu);
+	json_bool(json, "spinner_late", window->spinner_late);
+	json_number(json, "drain_cpus", window->drain_cpus);
+	json_number(json, "unmap_us", window->unmap_ns / 1000);
+	json_close(json, '}');
+}
+
+/* Waits for the child to leave a step; reports it if it died instead. */
+static bool child_passes(pid_t pid, __u32 step)
+{
+	int status;
+
+	while (!wait_while_for(&run.shared->child, step, 200 * 1000000ULL)) {
+		if (waitpid(pid, &status, WNOHANG) != pid)
+			continue;
+		if (run.shared->error_step)
+			report_error("spinner", run.shared->error, "cannot %s",
+				     run.shared->error_step);
+		else
+			report_error("spinner", 0, "ended with status 0x%x",
+				     status);
+		return false;
+	}
+	return true;
+}
+
+static int migrate(unsigned long request, const char *what, char *memory,
+		   size_t pages, __u32 flags,
+		   struct hmm_harness_migrate *migrated)
+{
+	*migrated = (struct hmm_harness_migrate){
+		.addr = (uintptr_t)memory,
+		.length = pages * page_size,
+		.flags = flags,
+	};
+	/* Out of memory half-way is told by the counts, and not fatal. */
+	if (!ioctl(run.device, request, migrated) || errno == ENOMEM)
+		return EXIT_DONE;
+	report_error("ioctl", errno, "%s", what);
+	return EXIT_ENVIRONMENT;
+}
+
+/* Steps 1 to 3; on success *pid is a child that is READY. */
+static int prepare(pid_t *pid, __u64 steps,
+		   struct hmm_harness_migrate *placed)
+{
+	struct hmm_harness_window window = { .flags = HMM_HARNESS_WINDOW_RESET };
+	int ret;
+
+	atomic_store(&run.phase, PHASE_FILL);
+	if (madvise(run.memory, VALUE(SYSTEM_PAGES) * page_size,
+		    MADV_DONTNEED)) {
+		report_error("madvise", errno, "MADV_DONTNEED");
+		return EXIT_ENVIRONMENT;
+	}
+	pattern_fill(device_memory(), VALUE(SYSTEM_PAGES), VALUE(PAGES),
+		     run.key);
+	atomic_store(&run.phase, PHASE_TO_DEVICE);
+	ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE, "MIGRATE_TO_DEVICE",
+		      device_memory(), VALUE(PAGES), 0, placed);
+	if (ret)
+		return ret;
+
+	atomic_store(&run.phase, PHASE_FORK);
+	atomic_store(&run.shared->child, FORKED);
+	atomic_store(&run.shared->awake, 0);
+	atomic_store(&run.shared->order, HOLD);
+	run.shared->error_step = NULL;
+	*pid = fork();
+	if (*pid < 0) {
+		report_error("fork", errno, "no spinner");
+		return EXIT_ENVIRONMENT;
+	}
+	if (!*pid)
+		child(steps);
+	if (!child_passes(*pid, FORKED))
+		return EXIT_ENVIRONMENT;
+
+	atomic_store(&run.phase, PHASE_TOUCH);
+	set_and_wake(&run.touch, 1);
+	wait_while(&run.touch, 1, 0);
+	if (run.touch_error) {
+		report_error("ioctl", run.touch_error, "TOUCH");
+		return EXIT_ENVIRONMENT;
+	}
+	if (ioctl(run.device, HMM_HARNESS_WINDOW, &window)) {
+		report_error("ioctl", errno, "WINDOW");
+		return EXIT_ENVIRONMENT;
+	}
+	return EXIT_DONE;
+}
+
+/* Step 4. */
+static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
+{
+	int ret;
+
+	atomic_store(&run.phase, PHASE_RACE);
+	set_and_wake(&run.shared->order, WAKE);
+	wait_while(&run.shared->awake, 0, SPIN_NS);
+	/* Nobody sleeps on it by now, or the spinner comes too late anyway. */
+	set_and_wake(&run.shared->order, GO);
+	delay(steps);
+	ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE, "MIGRATE_TO_DEVICE (mixed)",
+		      run.memory, run.pages, HMM_HARNESS_MIGRATE_MIXED, mixed);
+	atomic_store(&run.phase, PHASE_SPINNER);
+	if (!child_passes(pid, READY))
+		ret = EXIT_ENVIRONMENT;
+	return ret;
+}
+
+/* Step 5. */
+static int verify(pid_t pid)
+{
+	struct hmm_harness_migrate back;
+	struct mismatch mismatch;
+	int status, ret;
+
+	atomic_store(&run.phase, PHASE_VERIFY);
+	ret = migrate(HMM_HARNESS_MIGRATE_TO_SYSTEM, "MIGRATE_TO_SYSTEM",
+		      run.memory, run.pages, 0, &back);
+	set_and_wake(&run.shared->order, VERIFY);
+	if (!ret && !pattern_verify(run.memory, 0, run.pages, run.key,
+				    &mismatch)) {
+		report_corruption("parent", run.iteration, run.memory,
+				  &mismatch);
+		ret = EXIT_CORRUPTION;
+	}
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status)) {
+		report_error("spinner", 0, "ended with status 0x%x", status);
+		return ret ?: EXIT_ENVIRONMENT;
+	}
+	return ret ?: WEXITSTATUS(status);
+}
+
+static int iterate(__u64 number)
+{
+	__u64 began = now_ns(), early;
+	__s64 offset;
+	struct hmm_harness_migrate placed, mixed;
+	struct hmm_harness_window window = { 0 };
+	struct json json;
+	pid_t pid = -1;
+	int ret;
+
+	atomic_store(&run.iteration, number);
+	run.key = mix64(VALUE(SEED)) ^ mix64(~number);
+	/*
+	 * Mostly the spinner starts later: one that comes too early brings
+	 * pages home, and drains its CPU's batch by doing so.
+	 */
+	early = VALUE(JITTER) / 4;
+	offset = (__s64)(mix64(run.key) % (VALUE(JITTER) + early + 1)) -
+		 (__s64)early;
+
+	ret = prepare(&pid, offset > 0 ? offset : 0, &placed);
+	if (!ret)
+		ret = race(pid, offset < 0 ? -offset : 0, &mixed);
+	if (!ret && ioctl(run.device, HMM_HARNESS_WINDOW, &window)) {
+		report_error("ioctl", errno, "WINDOW");
+		ret = EXIT_ENVIRONMENT;
+	}
+	if (!ret && run.shared->fault_error == EOPNOTSUPP) {
+		report_error("ioctl", EOPNOTSUPP, "FAULT by %s",
+			     entries[VALUE(ENTRY)]);
+		ret = EXIT_ENVIRONMENT;
+	}
+	if (!ret)
+		ret = verify(pid);
+	if (ret) {
+		if (pid > 0)
+			kill(pid, SIGKILL);
+		return ret;
+	}
+
+	run.hits += window.hits;
+	run.migrated += mixed.migrated;
+	run.faults += !run.shared->fault_error;
+	atomic_fetch_add(&run.holder_count, 1);
+
+	json_begin(&json, "iteration");
+	json_number(&json, "n", number);
+	report_window(&json, &window);
+	json_number(&json, "placed", placed.migrated);
+	json_number(&json, "collected", mixed.collected);
+	json_number(&json, "migrated", mixed.migrated);
+	json_number(&json, "faults", !run.shared->fault_error);
+	json_signed(&json, "fault_errno", run.shared->fault_error);
+	json_number(&json, "fault_retries", run.shared->fault_retries);
+	json_number(&json, "fault_us", run.shared->fault_ns / 1000);
+	json_number(&json, "touched_off_lru", run.touched.off_lru);
+	json_signed(&json, "offset", offset);
+	json_seconds(&json, "seconds", (now_ns() - began) / 1e9);
+	json_send(&json);
+	return EXIT_DONE;
+}
+
+/* Reads or writes a small file by one call; errno tells why not. */
+static bool small_file(const char *path, int flags, char *text, size_t size)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+	ssize_t length;
+	int error;
+
+	if (fd < 0)
+		return false;
+	if (flags == O_RDONLY)
+		length = read(fd, text, size);
+	else
+		length = write(fd, text, size);
+	error = errno;
+	close(fd);
+	errno = error;
+	return length > 0;
+}
+
+/*
+ * The runtime of each CPU's fair server: set to 0 for the run, and back to what
+ * it was.  Only the CPUs there are have a file.
+ */
+static int set_fair_servers(bool stop)
+{
+	static char saved[CPU_SETSIZE][32];
+	char path[80], zero[] = "0";
+	unsigned int cpu, found = 0;
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		char *old = saved[cpu];
+		bool good = true;
+
+		snprintf(path, sizeof(path),
+			 "/sys/kernel/debug/sched/fair_server/cpu%u/runtime",
+			 cpu);
+		if (access(path, F_OK))
+			continue;
+		if (stop)
+			good = small_file(path, O_RDONLY, old,
+					  sizeof(saved[cpu]) - 1) &&
+			       small_file(path, O_WRONLY, zero, 1);
+		else if (old[0])
+			good = small_file(path, O_WRONLY, old, strlen(old));
+		if (!good) {
+			report_error("fair_server", errno, "%s", path);
+			return EXIT_ENVIRONMENT;
+		}
+		found++;
+	}
+	if (!found) {
+		report_error("fair_server", ENOENT,
+			     "/sys/kernel/debug/sched/fair_server");
+		return EXIT_ENVIRONMENT;
+	}
+	return EXIT_DONE;
+}
+
+static int check_parameters(void)
+{
+	if (VALUE(HOLDER_CPU) == VALUE(SPINNER_CPU)) {
+		report_error("parameter", 0,
+			     "spinner_cpu=%llu: must differ from holder_cpu",
+			     (unsigned long long)VALUE(SPINNER_CPU));
+		return EXIT_PARAMETER;
+	}
+	if (!cpu_online(VALUE(HOLDER_CPU)) || !cpu_online(VALUE(SPINNER_CPU))) {
+		report_error("cpu", 0, "holder_cpu=%llu spinner_cpu=%llu: not both online",
+			     (unsigned long long)VALUE(HOLDER_CPU),
+			     (unsigned long long)VALUE(SPINNER_CPU));
+		return EXIT_ENVIRONMENT;
+	}
+	return EXIT_DONE;
+}
+
+static int set_up_device(void)
+{
+	struct hmm_harness_attach attach = { 0 };
+	struct hmm_harness_stats stats = { 0 };
+
+	run.device = open_device(0);
+	if (run.device < 0) {
+		report_error("device", errno, "/dev/hmm_harness0");
+		return EXIT_ENVIRONMENT;
+	}
+	if (ioctl(run.device, HMM_HARNESS_ATTACH, &attach) ||
+	    ioctl(run.device, HMM_HARNESS_STATS, &stats)) {
+		report_error("device", errno, "ATTACH or STATS");
+		return EXIT_ENVIRONMENT;
+	}
+	/* A mixed batch moves device pages to new ones: twice the pages. */
+	if (stats.pages_free < 2 * VALUE(PAGES) + VALUE(SYSTEM_PAGES)) {
+		report_error("device", ENOMEM,
+			     "%llu free device pages, pages=%llu needs %llu",
+			     (unsigned long long)stats.pages_free,
+			     (unsigned long long)VALUE(PAGES),
+			     (unsigned long long)(2 * VALUE(PAGES) +
+						  VALUE(SYSTEM_PAGES)));
+		return EXIT_ENVIRONMENT;
+	}
+	return EXIT_DONE;
+}
+
+static int set_up_memory(void)
+{
+	size_t length, i;
+
+	run.pages = VALUE(SYSTEM_PAGES) + VALUE(PAGES);
+	length = (VALUE(APPROACH_PAGES) + run.pages) * page_size;
+	run.approach = mmap(NULL, length, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	run.memory = run.approach + VALUE(APPROACH_PAGES) * page_size;
+	run.shared = mmap(NULL, sizeof(*run.shared), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (run.approach == MAP_FAILED || run.shared == MAP_FAILED) {
+		report_error("mmap", errno, "%zu pages", run.pages);
+		return EXIT_ENVIRONMENT;
+	}
+	/* Large folios go to the LRU at once; EINVAL: a kernel without them. */
+	if (madvise(run.approach, length, MADV_NOHUGEPAGE) &&
+	    errno != EINVAL) {
+		report_error("madvise", errno, "MADV_NOHUGEPAGE");
+		return EXIT_ENVIRONMENT;
+	}
+	/* Reading maps the zero page, which the child inherits. */
+	for (i = 0; i < VALUE(APPROACH_PAGES); i++)
+		if (run.approach[i * page_size])
+			return EXIT_CORRUPTION;
+	return EXIT_DONE;
+}
+
+static int trylock_run(const struct scenario *scenario)
+{
+	pthread_t monitor_thread, toucher_thread;
+	__u64 number, began, done = 0;
+	struct json json;
+	int ret;
+
+	ret = check_parameters();
+	ret = ret ?: set_up_device();
+	ret = ret ?: set_up_memory();
+	if (!ret && VALUE(FAIR_SERVER))
+		ret = set_fair_servers(true);
+	if (ret)
+		return ret;
+	report_start(scenario);
+	pin_to_cpu(VALUE(HOLDER_CPU));
+	atomic_store(&run.phase, PHASE_START);
+	ret = pthread_create(&toucher_thread, NULL, toucher, NULL);
+	ret = ret ?: pthread_create(&monitor_thread, NULL, monitor, NULL);
+	if (ret) {
+		report_error("pthread_create", ret, "no thread");
+		return EXIT_ENVIRONMENT;
+	}
+
+	began = now_ns();
+	for (number = 0; !ret && number < VALUE(ITERATIONS); number++) {
+		ret = iterate(number);
+		done += !ret;
+	}
+	set_and_wake(&run.ending, 1);
+	set_and_wake(&run.touch, 2);
+	pthread_join(monitor_thread, NULL);
+	pthread_join(toucher_thread, NULL);
+	if (VALUE(FAIR_SERVER) && set_fair_servers(false))
+		ret = ret ?: EXIT_ENVIRONMENT;
+
+	json_begin(&json, "end");
+	json_number(&json, "iterations", done);
+	json_number(&json, "windows", run.hits);
+	json_number(&json, "migrated", run.migrated);
+	json_number(&json, "faults", run.faults);
+	json_seconds(&json, "seconds", (now_ns() - began) / 1e9);
+	json_number(&json, "status", ret);
+	json_send(&json);
+	return ret;
+}
+
+const struct scenario trylock_starvation = {
+	.name = "trylock-starvation",
+	.help = "fault spinning on a locked device page against an LRU drain",
+	.parameters = parameters,
+	.run = trylock_run,
+};

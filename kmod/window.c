@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Did a mixed batch really meet the conditions of the trylock starvation?
+ *
+ * migrate_vma_setup() works in two steps: it collects (and locks) the folios
+ * of the range, then isolates and unmaps them in the order of addresses.  In
+ * between it ends the MMU_NOTIFY_MIGRATE notification, in the caller's context,
+ * so that a notifier of our own can look at the batch at just that moment,
+ * through the src array, which is ours.
+ *
+ * Observed there: folios locked; device folios still mapped (the caller's own
+ * mapping is gone by then, so by another address space); system folios off the
+ * LRU with one reference more than mappings and collection account for; FAULT
+ * calls inside hmm_range_fault*(), their ranges, owners and CPUs.
+ *
+ * Inferred: that the spare reference is the one a per-CPU LRU batch holds, and
+ * that the batch is that of the CPU on which this module saw the page come up
+ * last (a batch holds at most 31 folios, and so many are remembered per CPU).
+ * Batches cannot be looked at from a module.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/ktime.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/percpu.h>
+#include <linux/sched.h>
+#include <linux/uaccess.h>
+
+#include "internal.h"
+
+#define HH_RECENT	32U
+
+/* Page frames that were last put in a CPU's LRU batch, as far as we know. */
+struct hh_recent {
+	unsigned int next;
+	unsigned long pfn[HH_RECENT];
+};
+
+static DEFINE_PER_CPU(struct hh_recent, hh_recent);
+
+/*
+ * Batches being unmapped and faults being served.  Whoever comes second,
+ * holder or spinner, sees the first: both enter their own list and look at
+ * the other under this one lock.
+ */
+static DEFINE_SPINLOCK(hh_window_lock);
+static LIST_HEAD(hh_batches);
+static LIST_HEAD(hh_faults);
+
+void hh_window_batched(struct page *page, unsigned int cpu)
+{
+	struct hh_recent *recent = per_cpu_ptr(&hh_recent, cpu);
+
+	/* Threads on one CPU may interleave: one entry lost, no harm. */
+	WRITE_ONCE(recent->pfn[recent->next++ % HH_RECENT], page_to_pfn(page));
+}
+
+/* The CPUs (0..63) in whose batch the page may be; 0 if we never saw it. */
+static u64 hh_window_cpus_of(unsigned long pfn)
+{
+	unsigned int cpu, i;
+	u64 mask = 0;
+
+	for_each_online_cpu(cpu) {
+		struct hh_recent *recent = per_cpu_ptr(&hh_recent, cpu);
+
+		for (i = 0; i < HH_RECENT && cpu < 64; i++)
+			if (READ_ONCE(recent->pfn[i]) == pfn)
+				mask |= BIT_ULL(cpu);
+	}
+	return mask;
+}
+
+/*
+ * Off the LRU, and referenced by more than its mappings and the collection:
+ * once isolated, a folio is off the LRU too, but has no spare reference.
+ */
+static bool hh_window_in_batch(struct folio *folio)
+{
+	return !folio_test_lru(folio) &&
+	       folio_ref_count(folio) > 1 + folio_mapcount(folio);
+}
+
+static bool hh_window_matches(struct hh_batch *batch,
+			      struct hh_fault_entry *entry)
+{
+	struct hh_mirror *holder = container_of(batch, struct hh_mirror, batch);
+
+	return entry->mirror != holder && entry->owner != holder->device &&
+	       entry->start < batch->end && entry->end > batch->start;
+}
+
+/* Under hh_window_lock: the spinner's part of the conditions. */
+static void hh_window_spinner(struct hh_batch *batch,
+			      struct hh_fault_entry *entry, bool late)
+{
+	struct hmm_harness_window *now = &batch->now;
+
+	if (now->hit)
+		return;
+	now->conditions |= HMM_HARNESS_COND_SPINNER;
+	now->spinner_cpu = entry->cpu;
+	now->spinner_late = late;
+	if (entry->cpu < 64 && (now->drain_cpus & BIT_ULL(entry->cpu)))
+		now->conditions |= HMM_HARNESS_COND_SPINNER_DRAIN;
+	now->hit = now->conditions == HMM_HARNESS_COND_ALL;
+}
+
+void hh_window_fault_enter(struct hh_fault_entry *entry)
+{
+	struct hh_batch *batch;
+
+	spin_lock(&hh_window_lock);
+	entry->cpu = raw_smp_processor_id();
+	list_add(&entry->link, &hh_faults);
+	list_for_each_entry(batch, &hh_batches, link) {
+		if (!hh_window_matches(batch, entry) ||
+		    batch->off_lru_pfn == 0)
+			continue;
+		/*
+		 * Late, so only if the holder has got no further.  The folios
+		 * may have moved on while we look, which is harmless: struct
+		 * pages do not go away, and a device page in an open batch
+		 * keeps the module.
+		 */
+		if (hh_window_in_batch(page_folio(pfn_to_page(batch->off_lru_pfn))) &&
+		    folio_mapped(page_folio(pfn_to_page(batch->device_pfn))))
+			hh_window_spinner(batch, entry, true);
+	}
+	spin_unlock(&hh_window_lock);
+}
+
+void hh_window_fault_leave(struct hh_fault_entry *entry)
+{
+	spin_lock(&hh_window_lock);
+	list_del(&entry->link);
+	spin_unlock(&hh_window_lock);
+}
+
+static void hh_window_blank(struct hmm_harness_window *window)
+{
+	memset(window, 0, sizeof(*window));
+	window->first_off_lru = HMM_HARNESS_NO_INDEX;
+	window->first_device = HMM_HARNESS_NO_INDEX;
+	window->holder_cpu = HMM_HARNESS_NO_CPU;
+	window->spinner_cpu = HMM_HARNESS_NO_CPU;
+}
+
+/* What the src array says; the folios are locked and referenced by us. */
+static void hh_window_inspect(struct hh_batch *batch)
+{
+	struct hmm_harness_window *now = &batch->now;
+	struct migrate_vma *args = batch->args;
+	unsigned long i;
+
+	for (i = 0; i < args->npages; i++) {
+		struct page *page = migrate_pfn_to_page(args->src[i]);
+		struct folio *folio;
+
+		if (!page)
+			continue;
+		folio = page_folio(page);
+		if (is_device_private_page(page)) {
+			if (now->first_device == HMM_HARNESS_NO_INDEX)
+				now->first_device = i;
+			if (!folio_test_locked(folio))
+				continue;
+			now->device_locked++;
+			if (!folio_mapped(folio))
+				continue;
+			if (!now->device_shared++) {
+				batch->start = args->start + (i << PAGE_SHIFT);
+				batch->device_pfn = page_to_pfn(page);
+			}
+			batch->end = args->start + ((i + 1) << PAGE_SHIFT);
+			continue;
+		}
+		now->system_folios++;
+		if (!hh_window_in_batch(folio))
+			continue;
+		now->system_off_lru++;
+		now->drain_cpus |= hh_window_cpus_of(page_to_pfn(page));
+		if (now->first_off_lru == HMM_HARNESS_NO_INDEX) {
+			now->first_off_lru = i;
+			batch->off_lru_pfn = page_to_pfn(page);
+		}
+	}
+
+	/* The holder's own batch is drained before anything is looked at. */
+	if (now->holder_cpu < 64)
+		now->drain_cpus &= ~BIT_ULL(now->holder_cpu);
+	if (now->device_locked)
+		now->conditions |= HMM_HARNESS_COND_DEVICE_LOCKED;
+	if (now->device_shared)
+		now->conditions |= HMM_HARNESS_COND_DEVICE_SHARED;
+	if (now->system_off_lru)
+		now->conditions |= HMM_HARNESS_COND_SYSTEM_OFF_LRU;
+	if (now->system_off_lru && now->device_locked &&
+	    now->first_off_lru < now->first_device)
+		now->conditions |= HMM_HARNESS_COND_ORDER;
+	if (now->drain_cpus)
+		now->conditions |= HMM_HARNESS_COND_REMOTE_DRAIN;
+}
+
+static void hh_window_range_end(struct mmu_notifier *notifier,
+				const struct mmu_notifier_range *range)
+{
+	struct hh_batch *batch =
+		container_of(notifier, struct hh_batch, notifier);
+	struct hh_fault_entry *entry;
+
+	/*
+	 * Other events, and other threads' migrations, are none of ours.  One
+	 * notification a batch: pages of holes, and foreign mappings, send
+	 * more of them later.
+	 */
+	if (range->event != MMU_NOTIFY_MIGRATE ||
+	    READ_ONCE(batch->armed) != current)
+		return;
+	WRITE_ONCE(batch->armed, NULL);
+
+	hh_window_blank(&batch->now);
+	batch->now.holder_cpu = raw_smp_processor_id();
+	batch->start = 0;
+	batch->end = 0;
+	batch->off_lru_pfn = 0;
+	batch->device_pfn = 0;
+	hh_window_inspect(batch);
+
+	spin_lock(&hh_window_lock);
+	list_add(&batch->link, &hh_batches);
+	batch->now.open = 1;
+	list_for_each_entry(entry, &hh_faults, link)
+		if (hh_window_matches(batch, entry))
+			hh_window_spinner(batch, entry, false);
+	batch->opened_ns = ktime_get_ns();
+	spin_unlock(&hh_window_lock);
+}
+
+static const struct mmu_notifier_ops hh_window_ops = {
+	.invalidate_range_end = hh_window_range_end,
+};
+
+void hh_window_init(struct hh_mirror *mirror)
+{
+	INIT_LIST_HEAD(&mirror->batch.link);
+	mirror->batch.notifier.ops = &hh_window_ops;
+	hh_window_blank(&mirror->batch.now);
+	hh_window_blank(&mirror->batch.kept);
+}
+
+/* Before the first mixed batch; the caller holds a reference on the mm. */
+int hh_window_prepare(struct hh_mirror *mirror)
+{
+	int ret = 0;
+
+	mutex_lock(&mirror->attach_lock);
+	if (!mirror->batch.registered) {
+		ret = mmu_notifier_register(&mirror->batch.notifier,
+					    mirror->notifier.mm);
+		mirror->batch.registered = !ret;
+	}
+	mutex_unlock(&mirror->attach_lock);
+	return ret;
+}
+
+void hh_window_detach(struct hh_mirror *mirror)
+{
+	if (mirror->batch.registered)
+		mmu_notifier_unregister(&mirror->batch.notifier,
+					mirror->notifier.mm);
+}
+
+/* Under migrate_lock, just before migrate_vma_setup(). */
+void hh_window_arm(struct hh_mirror *mirror, struct migrate_vma *args)
+{
+	mirror->batch.args = args;
+	WRITE_ONCE(mirror->batch.armed, current);
+}
+
+/* Adds the batch to what WINDOW returns; under hh_window_lock. */
+static void hh_window_merge(const struct hh_batch *batch,
+			    struct hmm_harness_window *into)
+{
+	u64 batches = into->batches + 1;
+	u64 hits = into->hits + batch->now.hit;
+
+	if (!into->hit)
+		*into = batch->now;
+	into->batches = batches;
+	into->hits = hits;
+}
+
+/* migrate_vma_setup() has returned: too late for any spinner. */
+void hh_window_close(struct hh_mirror *mirror)
+{
+	struct hh_batch *batch = &mirror->batch;
+
+	WRITE_ONCE(batch->armed, NULL);
+	spin_lock(&hh_window_lock);
+	/* Not open if nothing was collected, not even attempted. */
+	if (!list_empty(&batch->link)) {
+		list_del_init(&batch->link);
+		batch->now.open = 0;
+		batch->now.unmap_ns = ktime_get_ns() - batch->opened_ns;
+		hh_window_merge(batch, &batch->kept);
+	}
+	batch->args = NULL;
+	spin_unlock(&hh_window_lock);
+}
+
+/* Takes no lock that a stuck holder has: it must answer during a hang. */
+long hh_ioctl_window(struct hh_mirror *mirror, void __user *arg)
+{
+	struct hmm_harness_window window;
+	struct hh_batch *batch = &mirror->batch;
+	u32 flags;
+	int ret = 0;
+
+	if (copy_from_user(&window, arg, sizeof(window)))
+		return -EFAULT;
+	flags = window.flags;
+	if ((flags & ~HMM_HARNESS_WINDOW_RESET) || window.pad ||
+	    window.reserved[0] || window.reserved[1])
+		return -EINVAL;
+
+	spin_lock(&hh_window_lock);
+	window = batch->kept;
+	if (!list_empty(&batch->link)) {
+		hh_window_merge(batch, &window);
+		window.open = 1;
+		if (flags & HMM_HARNESS_WINDOW_RESET)
+			ret = -EBUSY;
+	} else if (flags & HMM_HARNESS_WINDOW_RESET) {
+		hh_window_blank(&batch->kept);
+	}
+	spin_unlock(&hh_window_lock);
+
+	window.flags = flags;
+	if (ret)
+		return ret;
+	return copy_to_user(arg, &window, sizeof(window)) ? -EFAULT : 0;
+}
