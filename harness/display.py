@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,7 +20,17 @@ from harness.progress import Progress, Step
 PLAIN_INTERVAL_S = 10.0
 
 
-def make_progress(stream: TextIO) -> LiveProgress | PlainProgress:
+class Display(Progress, Protocol):
+    """Progress that is shown somewhere, and can be ended."""
+
+    @property
+    def stream(self) -> TextIO: ...
+
+    def close(self) -> None:
+        """Leave the place as it should stay; nothing is shown live after this."""
+
+
+def make_progress(stream: TextIO) -> Display:
     """Live progress if `stream` is a terminal, plain lines if it is not."""
     return LiveProgress(stream) if stream.isatty() else PlainProgress(stream)
 
@@ -56,12 +65,12 @@ class PlainProgress:
     """One time-stamped line a phase begun, ended, or worth a word."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
         self._start = time.monotonic()
         self._rows: set[tuple[str, ...]] = set()
 
     def note(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._start:7.1f}s] {text}", file=self._stream, flush=True)
+        print(f"[{time.monotonic() - self._start:7.1f}s] {text}", file=self.stream, flush=True)
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
@@ -103,6 +112,7 @@ class LiveProgress:
     """Phases with elapsed time and a table of trials, redrawn in place."""
 
     def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
         self._console = Console(file=stream, highlight=False)
         self._steps: list[_LiveStep] = []
         self._table: Table | None = None
@@ -157,13 +167,3 @@ class LiveProgress:
             if self._table is not None:
                 self._console.print(self._table)
                 self._table = None
-
-
-def as_progress(display: LiveProgress | PlainProgress) -> Progress:
-    """The display as what long work sees of it (checked by the type checker)."""
-    return display
-
-
-def stderr_or_stdout(json_wanted: bool) -> TextIO:
-    """Where people read: standard error when standard output carries JSON."""
-    return sys.stderr if json_wanted else sys.stdout
