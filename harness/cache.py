@@ -8,13 +8,13 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import process
 from harness.deadline import Deadline
 from harness.errors import InfraError
 
@@ -60,7 +60,10 @@ class Cache:
 
     @contextlib.contextmanager
     def making(self, target: Path) -> Iterator[Path]:
-        """A fresh folder that becomes `target` when the block succeeds, and vanishes when it does not."""
+        """A fresh folder that becomes `target` when the block succeeds, and vanishes when it does not.
+
+        Entries are named by content: where another harness was faster, its entry stays.
+        """
         with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -68,11 +71,21 @@ class Cache:
             with disk_errors(target):
                 yield draft
                 draft.chmod(0o755)
-                if target.exists():
-                    shutil.rmtree(target)
-                draft.rename(target)
+                try:
+                    draft.rename(target)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            self._discard(draft)
+
+    def _discard(self, folder: Path) -> None:
+        """Take a folder out of sight at once; a kernel tree takes seconds to delete, and Ctrl-C must not."""
+        trash = self.folder("trash")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(trash / f"{folder.name}-{os.getpid()}")
+        if any(trash.iterdir()):
+            process.start(["find", str(trash), "-mindepth", "1", "-delete"], outlives=True)
 
 
 @contextlib.contextmanager

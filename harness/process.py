@@ -70,16 +70,18 @@ def start(
     stderr: int | IO[bytes] | None = subprocess.STDOUT,
     pass_fds: Sequence[int] = (),
     foreground: bool = False,
+    outlives: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a process and return at once; `stop()` ends it.
 
     `env` is added to the harness's own environment. `foreground` leaves the child in the terminal's
-    process group, for a program that talks to the user. Raises InfraError if it cannot be started.
+    process group, for a program that talks to the user; `outlives` lets it go on when the harness is gone.
+    Raises InfraError if it cannot be started.
     """
     require_program(argv[0])
     try:
         return subprocess.Popen(
-            [*_death_signal_prefix(), *argv],
+            [*(() if outlives else _death_signal_prefix()), *argv],
             cwd=cwd,
             env={**os.environ, **env} if env else None,
             stdin=stdin,

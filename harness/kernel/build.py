@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels built once per content: tree, patched files, resolved configuration, compiler."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cache import Cache, digest, write_atomically
+from harness.deadline import Deadline
+from harness.errors import InfraError
+from harness.kernel.apply import Applied, PatchStack, apply_patches
+from harness.kernel.kconfig import Setting, merge, resolve
+from harness.kernel.make import Toolchain, default_jobs, make_argv, make_env, run_make, toolchain
+from harness.kernel.patches import Patch
+from harness.kernel.spec import KernelTree
+from harness.kernel.workspace import SourceFolder, Workspace, building
+from harness.process import command_line, run
+from harness.progress import Progress, Step
+
+#: Part of every key: a change here makes all stored builds unknown.
+_SCHEMA = "1"
+_TARGETS = ("bzImage", "modules")
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """A kernel that is wanted.
+
+    fragments: files of configuration. extra: single settings on top. jobs: of make; 0 is one more than CPUs.
+    """
+
+    tree: KernelTree
+    patches: tuple[Patch, ...]
+    fragments: tuple[Path, ...]
+    extra: tuple[Setting, ...] = ()
+    jobs: int = 0
+
+
+@dataclass(frozen=True)
+class PatchRecord:
+    """What a report says of a patch. name: id in the catalogue, or the file's name. sha256: of the diff."""
+
+    name: str
+    title: str
+    role: str
+    status: str
+    note: str
+    sha256: str
+
+    @classmethod
+    def of(cls, applied: Applied) -> PatchRecord:
+        patch = applied.patch
+        return cls(patch.name, patch.title, patch.role, applied.status, patch.note, patch.sha256)
+
+
+@dataclass(frozen=True)
+class KernelBuild:
+    """A finished kernel in the cache, and what it was made of.
+
+    release: as `uname -r` prints it. seconds: that the build took, whenever it was. command: repeats the
+    make run. cached: it was there already. build_host: what /proc/version of the running kernel names.
+    """
+
+    key: str
+    folder: Path
+    release: str
+    tree: str
+    tree_ident: str
+    version: str
+    patches: tuple[PatchRecord, ...]
+    config_sha256: str
+    compiler: str
+    command: str
+    seconds: float
+    cached: bool
+
+    @property
+    def build_host(self) -> str:
+        return build_host(self.key)
+
+    @property
+    def bzimage(self) -> Path:
+        return self.folder / "bzImage"
+
+    @property
+    def vmlinux(self) -> Path:
+        """With DWARF."""
+        return self.folder / "vmlinux"
+
+    @property
+    def boot_image(self) -> Path:
+        """vmlinux without symbols, small, with the PVH entry note."""
+        return self.folder / "vmlinux.boot"
+
+    @property
+    def system_map(self) -> Path:
+        return self.folder / "System.map"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config"
+
+    @property
+    def module_symvers(self) -> Path:
+        return self.folder / "Module.symvers"
+
+    @property
+    def modules(self) -> Path:
+        """Root of lib/modules; empty if the configuration has no modules."""
+        return self.folder / "modules"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "build.log"
+
+    @property
+    def metadata(self) -> Path:
+        return self.folder / "metadata.json"
+
+
+def build_host(key: str) -> str:
+    """The host name a build carries: its key, so that a running kernel can be told to be this one."""
+    return f"harness-{key[:12]}"
+
+
+def build_kernel(request: BuildRequest, cache: Cache, progress: Progress, deadline: Deadline) -> KernelBuild:
+    """The kernel that is wanted, from the cache or built.
+
+    UserError: a patch or a setting that does not take. BuildError: the source does not compile. InfraError:
+    disk, tools, deadline. A build that is stopped leaves its objects, and the next one goes on from there.
+    """
+    job = _Job(request, cache, progress, deadline)
+    config = job.known_config()
+    if config is not None:
+        stored = job.stored(config)
+        if stored:
+            return stored
+    with job.source.locked(deadline):
+        config = job.config()
+        # Another harness may have built it while this one waited.
+        return job.stored(config) or job.build(config)
+
+
+@contextlib.contextmanager
+def workspace_at(
+    request: BuildRequest, cache: Cache, progress: Progress, deadline: Deadline
+) -> Iterator[Workspace]:
+    """The workspace in the state of a kernel, ready for external modules; locked until the block is left.
+
+    The kernel is built first if it is not in the cache. The objects need not be of this kernel, but headers,
+    tools and Module.symvers are.
+    """
+    build = build_kernel(request, cache, progress, deadline)
+    job = _Job(request, cache, progress, deadline)
+    with job.source.locked(deadline):
+        yield job.prepare(build)
+
+
+class _Job:
+    """One request on its way through the workspace."""
+
+    def __init__(self, request: BuildRequest, cache: Cache, progress: Progress, deadline: Deadline) -> None:
+        self.request = request
+        self.cache = cache
+        self.progress = progress
+        self.deadline = deadline
+        self.tools: Toolchain = toolchain()
+        self.stack: PatchStack = apply_patches(request.tree, request.patches)
+        self.settings = merge(request.fragments, request.extra)
+        self.source = SourceFolder(cache, request.tree)
+
+    # Configuration
+
+    def _config_file(self) -> Path:
+        changed = [
+            f"{path} {_sum(content)}"
+            for path, content in sorted(self.stack.files.items())
+            if _is_config(path)
+        ]
+        wanted = sorted(setting.line for setting in self.settings)
+        parts = [_SCHEMA, self.request.tree.ident, self.tools.compiler, self.tools.arch]
+        name = digest([*parts, str(len(changed)), *changed, *wanted])[:32]
+        return self.cache.folder("configs") / f"{name}.config"
+
+    def known_config(self) -> str | None:
+        """The resolved configuration if it is known without looking at the source."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._config_file().read_text(encoding="utf-8")
+        return None
+
+    def config(self) -> str:
+        """The resolved and verified configuration."""
+        known = self.known_config()
+        if known is not None:
+            return known
+        with self.progress.step("configuring the kernel") as step:
+            step.update("preparing the source")
+            self.source.bring_to(self.stack.files, self.deadline)
+            step.update("tinyconfig, fragments, olddefconfig")
+            log = self._log("config")
+            scratch = self.cache.folder("workspaces", self.source.name, "kconfig")
+
+            def make(target: str) -> None:
+                self._make(self._argv(scratch, target), make_env(), log, scratch)
+
+            config = resolve(self.source.src, scratch, self.settings, self.tools.srcarch, make)
+        write_atomically(self._config_file(), config.encode())
+        return config
+
+    def _log(self, name: str) -> Path:
+        log = self.cache.folder("workspaces", self.source.name, "logs") / f"{name}.log"
+        log.unlink(missing_ok=True)
+        return log
+
+    # Keys and what is stored
+
+    def key(self, config: str) -> str:
+        changed = [f"{path} {_sum(content)}" for path, content in sorted(self.stack.files.items())]
+        parts = [_SCHEMA, self.request.tree.ident, self.tools.compiler, self.tools.arch, config]
+        return digest([*parts, *_TARGETS, *changed])
+
+    def stored(self, config: str) -> KernelBuild | None:
+        """The build of a configuration, if it is in the cache."""
+        key = self.key(config)
+        folder = self.cache.root / "builds" / key[:32]
+        try:
+            facts = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+            return self._result(key, folder, config, facts, cached=True)
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def _result(
+        self, key: str, folder: Path, config: str, facts: Mapping[str, Any], *, cached: bool
+    ) -> KernelBuild:
+        # How the content came about is the request's to say: another one may have made the same.
+        return KernelBuild(
+            key=key,
+            folder=folder,
+            release=facts["release"],
+            tree=self.request.tree.description,
+            tree_ident=self.request.tree.ident,
+            version=self.request.tree.version,
+            patches=tuple(PatchRecord.of(applied) for applied in self.stack.patches),
+            config_sha256=hashlib.sha256(config.encode()).hexdigest(),
+            compiler=facts["compiler"],
+            command=facts["command"],
+            seconds=float(facts["seconds"]),
+            cached=cached,
+        )
+
+    # Building
+
+    def build(self, config: str) -> KernelBuild:
+        """Build and store. Under the workspace's lock."""
+        started = time.monotonic()
+        key = self.key(config)
+        obj = self._at(config)
+        log = self._log(key[:32])
+        argv = self._argv(obj, *_TARGETS)
+        env = make_env(build_host(key))
+        with self.progress.step(f"building {self.request.tree.description}") as step:
+            count = _Count(self.cache, obj, step)
+            self._make(argv, env, log, obj, count.file)
+            count.keep()
+            target = self.cache.root / "builds" / key[:32]
+            step.update("storing the build")
+            with self.cache.making(target) as draft:
+                self._store(obj, draft, log)
+                facts = {
+                    "schema": 1,
+                    "key": key,
+                    "release": (obj / "include/config/kernel.release").read_text(encoding="utf-8").strip(),
+                    "tree": self.request.tree.description,
+                    "tree_ident": self.request.tree.ident,
+                    "version": self.request.tree.version,
+                    "patches": [vars(PatchRecord.of(applied)) for applied in self.stack.patches],
+                    "changed_files": {
+                        path: _sum(content) for path, content in sorted(self.stack.files.items())
+                    },
+                    "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+                    "compiler": self.tools.compiler,
+                    "command": command_line(argv, env),
+                    "seconds": round(time.monotonic() - started, 3),
+                }
+                (draft / "metadata.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        return self._result(key, target, config, facts, cached=False)
+
+    def _at(self, config: str) -> Path:
+        """Bring source and configuration to this arm; the object folder."""
+        self.source.bring_to(self.stack.files, self.deadline)
+        obj = self.source.obj(config, self.tools.compiler)
+        current = obj / ".config"
+        if not current.is_file() or current.read_text(encoding="utf-8") != config:
+            write_atomically(current, config.encode())
+        return obj
+
+    def _argv(self, obj: Path, *targets: str) -> list[str]:
+        return make_argv(self.source.src, obj, targets, self.tools, self.request.jobs or default_jobs())
+
+    def _make(
+        self,
+        argv: list[str],
+        env: Mapping[str, str],
+        log: Path,
+        obj: Path,
+        on_file: Callable[[str], None] | None = None,
+    ) -> None:
+        with building(obj):
+            try:
+                run_make(argv, env, self.source.make_lock, log, self.deadline, on_file)
+            finally:
+                self.source.stamp()
+
+    def _store(self, obj: Path, draft: Path, log: Path) -> None:
+        for source, name in (
+            ("arch/x86/boot/bzImage", "bzImage"),
+            ("vmlinux", "vmlinux"),
+            ("System.map", "System.map"),
+            ("Module.symvers", "Module.symvers"),
+            (".config", "config"),
+        ):
+            if not (obj / source).is_file():
+                raise InfraError(f"make ended well, but {obj / source} is not there", hint=f"see {log}")
+            shutil.copyfile(obj / source, draft / name)
+        strip = f"{self.tools.cross}strip"
+        run(
+            [strip, "--strip-all", "-o", str(draft / "vmlinux.boot"), str(obj / "vmlinux")],
+            deadline=self.deadline,
+        )
+        (draft / "modules").mkdir()
+        order = obj / "modules.order"
+        if order.is_file() and order.read_text(encoding="utf-8").strip():
+            argv = [*self._argv(obj, "modules_install"), f"INSTALL_MOD_PATH={draft / 'modules'}"]
+            self._make(argv, make_env(), log, obj)
+        shutil.copyfile(log, draft / "build.log")
+
+    def prepare(self, build: KernelBuild) -> Workspace:
+        """The workspace at a finished build, with what external modules need."""
+        config = build.config.read_text(encoding="utf-8")
+        obj = self._at(config)
+        with self.progress.step("preparing to build modules") as step:
+            argv = self._argv(obj, "modules_prepare")
+            self._make(argv, make_env(build.build_host), self._log("prepare"), obj, step.update)
+        symbols = build.module_symvers.read_bytes()
+        current = obj / "Module.symvers"
+        if not current.is_file() or current.read_bytes() != symbols:
+            write_atomically(current, symbols)
+        return Workspace(self.source.src, obj)
+
+
+class _Count:
+    """How many files a build compiles, shown against how many the last one like it did."""
+
+    def __init__(self, cache: Cache, obj: Path, step: Step) -> None:
+        kind = "incremental" if (obj / "vmlinux").exists() else "cold"
+        folder = cache.folder("counts")
+        self._files = (folder / f"{obj.parent.name}-{obj.name}-{kind}", folder / f"any-{kind}")
+        self._step = step
+        self._done = 0
+        self._total = 0
+        for file in self._files:
+            with contextlib.suppress(OSError, ValueError):
+                self._total = int(file.read_text(encoding="utf-8"))
+                break
+
+    def file(self, what: str) -> None:
+        self._done += 1
+        self._step.update(what, self._done, max(self._done, self._total) if self._total else 0)
+
+    def keep(self) -> None:
+        for file in self._files:
+            write_atomically(file, f"{self._done}\n".encode())
+
+
+def _sum(content: bytes | None) -> str:
+    return hashlib.sha256(content).hexdigest() if content is not None else "absent"
+
+
+def _is_config(path: str) -> bool:
+    """True if a file can change how a configuration is resolved."""
+    name = path.rpartition("/")[2]
+    return name.startswith(("Kconfig", "Makefile")) or path.startswith("scripts/") or "configs/" in path

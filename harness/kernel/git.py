@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel source from git: objects in a bare repository of the cache, each revision a worktree of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from harness.cache import Cache, digest
+from harness.deadline import Deadline
+from harness.errors import InfraError, UserError
+from harness.kernel.spec import GitSpec, KernelTree, kernel_version, recall, remember
+from harness.process import Completed, run
+from harness.progress import Progress
+
+_QUIET = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=20",
+}
+
+
+class _Unknown(Exception):
+    """The repository answers, and has no such revision."""
+
+
+def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadline) -> KernelTree:
+    """The tree at a revision. A local repository is fetched from, its checkout is not looked at.
+
+    UserError for an unknown revision or a path that is no repository, InfraError for a URL that does not
+    answer; while it does not, a revision that was had earlier comes from the cache, and the user is told.
+    """
+    if spec.revision.startswith("-") or spec.url_or_path.startswith("-"):
+        raise UserError(f"{spec} starts with a dash", hint="give a URL or path, and a revision")
+    url, local = _locate(spec.url_or_path)
+    name = digest([url])[:16]
+    store = _Store(cache.folder("git") / f"{name}.git", url, local, deadline)
+    with cache.lock(f"git-{name}", deadline):
+        store.create()
+        try:
+            with progress.step(f"fetching {spec}"):
+                commit = store.commit(spec.revision)
+        except _Unknown:
+            raise UserError(
+                f"{spec.url_or_path} has no revision {spec.revision!r}",
+                hint="a branch, a tag or a commit it has",
+            ) from None
+        except InfraError as error:
+            earlier = recall(cache, spec)
+            if earlier is None:
+                raise
+            progress.note(
+                f"{error.message.splitlines()[0]}; going on with {earlier[0].description} from the cache"
+            )
+            return earlier[0]
+        target = cache.root / "trees" / f"git-{commit[:20]}"
+        if not target.is_dir():
+            with progress.step(f"checking out {commit[:12]}"):
+                with cache.making(target) as draft:
+                    store.git("worktree", "add", "--detach", "--force", str(draft), commit)
+                    kernel_version(draft)
+                # The worktree was made under the draft's name.
+                store.git("worktree", "repair", str(target))
+                store.git("worktree", "prune")
+        shown = spec.revision if spec.revision.startswith(commit[:7]) else f"{spec.revision} ({commit[:12]})"
+        tree = KernelTree(
+            target, kernel_version(target), target.name, f"git {spec.url_or_path} {shown}", f"git-{name}"
+        )
+        remember(cache, spec, tree)
+    return tree
+
+
+def _locate(url_or_path: str) -> tuple[str, Path | None]:
+    """The URL to fetch from, and the path if it is a local repository."""
+    if url_or_path.startswith("file://"):
+        url_or_path = url_or_path.removeprefix("file://")
+    elif re.match(r"[a-z+]+://|[^/]+@?[^/]*:", url_or_path):
+        return url_or_path, None
+    path = Path(url_or_path).expanduser().absolute()
+    return f"file://{path}", path
+
+
+class _Store:
+    """The bare repository of one URL in the cache."""
+
+    def __init__(self, path: Path, url: str, local: Path | None, deadline: Deadline) -> None:
+        self.path = path
+        self.url = url
+        self.local = local
+        self.deadline = deadline
+
+    def create(self) -> None:
+        if not (self.path / "HEAD").is_file():
+            run(["git", "init", "-q", "--bare", str(self.path)], deadline=self.deadline)
+            self.git("config", "remote.origin.url", self.url)
+            self.git("config", "gc.auto", "0")
+
+    def git(self, *words: str, check: bool = True) -> Completed:
+        # The local repository may belong to another user; it is only read.
+        return run(
+            [
+                "git",
+                "-c",
+                "advice.detachedHead=false",
+                "-c",
+                "safe.directory=*",
+                f"--git-dir={self.path}",
+                *words,
+            ],
+            deadline=self.deadline,
+            env=_QUIET,
+            check=check,
+        )
+
+    def _resolve(self, revision: str) -> str | None:
+        done = self.git(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", check=False
+        )
+        return done.output.split()[-1] if done.ok and done.output.split() else None
+
+    def commit(self, revision: str) -> str:
+        """The commit of a revision, in the store. Raises _Unknown, or InfraError without an answer."""
+        full = re.fullmatch(r"[0-9a-f]{40}", revision)
+        if full and self._resolve(revision):
+            return revision
+        if self.local is not None:
+            revision = self._local_commit(self.local, revision)
+            if self._resolve(revision):
+                return revision
+        # The one commit first: the history of the kernel is gigabytes.
+        done = self.git("fetch", "-q", "--depth=1", "--no-tags", "origin", f"{revision}", check=False)
+        if done.ok:
+            commit = self._resolve("FETCH_HEAD")
+            if commit:
+                return commit
+        if self.git("ls-remote", "-q", "origin", "HEAD", check=False).status != 0:
+            raise InfraError(
+                f"{self.url} does not answer as a git repository\n{done.output.strip()}",
+                hint="check the URL and the network",
+            )
+        # An abbreviated commit or an expression like v7.3~2: needs the history, though not its files.
+        shallow = ["--unshallow"] if (self.path / "shallow").exists() else []
+        heads = "+refs/heads/*:refs/remotes/origin/*"
+        self.git("fetch", "-q", "--filter=blob:none", "--tags", *shallow, "origin", heads)
+        for name in (revision, f"origin/{revision}"):
+            commit = self._resolve(name)
+            if commit:
+                return commit
+        raise _Unknown
+
+    def _local_commit(self, path: Path, revision: str) -> str:
+        if not path.exists():
+            raise UserError(f"{path} does not exist", hint="the path of a git repository")
+        git = ["git", "-c", "safe.directory=*", "--no-optional-locks", "-C", str(path)]
+        if not run([*git, "rev-parse", "--git-dir"], deadline=self.deadline, check=False).ok:
+            raise UserError(
+                f"{path} is not a git repository", hint="use it as a folder, or give the repository's path"
+            )
+        done = run(
+            [*git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
+            deadline=self.deadline,
+            check=False,
+        )
+        if not done.ok:
+            raise _Unknown
+        return done.output.split()[-1]

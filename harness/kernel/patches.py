@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The catalogue of changes to the kernel, and patches from anywhere."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from harness.assets import asset
+from harness.errors import UserError
+from harness.kernel.mail import diff_texts
+from harness.kernel.spec import version_tuple
+from harness.yamlfile import load_yaml
+
+Role = Literal["introduces", "fix", "enabler"]
+_COMPARISON = re.compile(r"(>=|<=|==|<|>)\s*(\d+(?:\.\d+){0,2})")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One change: a diff as text (bytes that are no UTF-8 as surrogates), and what is known of it.
+
+    id: name in the catalogue, None for a user's own. sha256: of the diff, in hex.
+    """
+
+    id: str | None
+    title: str
+    role: str
+    text: str
+    note: str
+    path: Path
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode(errors="surrogateescape")).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.id or self.path.name
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _File(_Strict):
+    versions: str
+    file: str
+
+    @field_validator("versions")
+    @classmethod
+    def _range(cls, value: str) -> str:
+        for part in value.split(","):
+            if not _COMPARISON.fullmatch(part.strip()):
+                raise ValueError(f"{part.strip()!r} is no comparison such as >=6.12")
+        return value
+
+
+class _Entry(_Strict):
+    id: str
+    bug: str
+    role: Role
+    title: str
+    upstream: str
+    note: str = ""
+    files: tuple[_File, ...]
+
+
+class _Listing(_Strict):
+    patches: tuple[_Entry, ...]
+
+    @field_validator("patches")
+    @classmethod
+    def _unique(cls, value: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
+        names = [entry.id for entry in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the id {', '.join(twice)} is given twice")
+        return value
+
+
+def in_range(version: str, versions: str) -> bool:
+    """True if a kernel version meets all comparisons of a range such as ">=6.12,<6.13"."""
+    have = version_tuple(version)
+    for part in versions.split(","):
+        match = _COMPARISON.fullmatch(part.strip())
+        if match is None:
+            raise UserError(f"{part!r} is no version comparison", hint="write it like >=6.12")
+        bound = version_tuple(match[2])
+        holds = {
+            ">=": have >= bound,
+            "<=": have <= bound,
+            ">": have > bound,
+            "<": have < bound,
+            "==": have == bound,
+        }[match[1]]
+        if not holds:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The changes known by name; `folder` is where their files are."""
+
+    folder: Path
+    entries: tuple[_Entry, ...]
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Catalogue:
+        """Read a catalogue, by default the shipped one. UserError with all mistakes in it."""
+        path = path or asset("patches", "catalogue.yaml")
+        return cls(path.parent, load_yaml(path, _Listing).patches)
+
+    @property
+    def ids(self) -> list[str]:
+        return [entry.id for entry in self.entries]
+
+    def resolve(self, name: str, version: str) -> Patch:
+        """The named change for a kernel version. UserError: no such name, or no file for that version."""
+        entry = next((entry for entry in self.entries if entry.id == name), None)
+        if entry is None:
+            close = difflib.get_close_matches(name, self.ids, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(self.ids)}"
+            raise UserError(f"there is no patch {name!r} in the catalogue", hint=hint)
+        for file in entry.files:
+            if in_range(version, file.versions):
+                path = self.folder / file.file
+                texts = read_file(path)
+                return Patch(
+                    entry.id, entry.title, entry.role, "".join(text for _, text in texts), entry.note, path
+                )
+        covered = " or ".join(file.versions for file in entry.files)
+        raise UserError(
+            f"patch {name!r} has no file for kernel {version}",
+            hint=f"it covers {covered}; --patch takes a file of yours",
+        )
+
+
+def read_file(path: Path) -> list[tuple[str, str]]:
+    """The (title, diff) pairs in a file. UserError if it cannot be read or holds no diff."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return diff_texts(data, str(path))
+
+
+def read_patches(path: Path) -> tuple[Patch, ...]:
+    """The changes in a user's file, in order: a diff, or mails with diffs in them (see `mail.diff_texts`)."""
+    return tuple(Patch(None, title or path.name, "fix", text, "", path) for title, text in read_file(path))

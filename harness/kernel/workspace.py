@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The working copy of a tree that its arms share, and the object folders beside it.
+
+One source folder serves all trees of one origin and all their configurations: going from one arm to another
+rewrites only the files that differ, so that make rebuilds only what they touch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cache import Cache, digest, disk_errors, write_atomically
+from harness.deadline import Deadline
+from harness.errors import InfraError, UserError
+from harness.kernel.folder import all_files, source_files, state_digest
+from harness.kernel.make import BuildError
+from harness.kernel.spec import KernelTree
+from harness.process import run
+
+#: Objects written this many seconds before a build was killed may be half written, and are made again.
+_DOUBTFUL_S = 15.0
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Source in the state of one arm, and the folder its objects are in."""
+
+    src: Path
+    obj: Path
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is on record of a source folder.
+
+    tree: what it is a copy of (None: unsure). touched: paths that may differ from that. stamp: the time (ns)
+    up to which objects may have been made.
+    """
+
+    tree: str | None
+    touched: frozenset[str]
+    stamp: int
+
+
+class SourceFolder:
+    """The shared source of one origin. Use it under its lock only."""
+
+    def __init__(self, cache: Cache, tree: KernelTree) -> None:
+        self._cache = cache
+        self._tree = tree
+        self.name = f"{tree.origin if len(tree.origin) < 80 else digest([tree.origin])[:32]}"
+        self.folder = cache.folder("workspaces", self.name)
+        self.src = self.folder / "src"
+        self._state = self.folder / "state.json"
+        if any(letter in str(self.folder) for letter in " :\t"):
+            raise UserError(
+                f"kernels cannot be built below {self.folder}",
+                hint="choose a cache folder without blanks and colons",
+            )
+
+    @contextlib.contextmanager
+    def locked(self, deadline: Deadline) -> Iterator[None]:
+        """Hold the folder against other harnesses, once what a killed one left running has ended.
+
+        A compiler that is still at work on the source of one arm would write an object that looks newer than
+        the source of the next.
+        """
+        with self._cache.lock(f"workspace-{self.name}", deadline):
+            with self._cache.lock(_make_lock(self.name), deadline):
+                pass
+            yield
+
+    @property
+    def make_lock(self) -> Path:
+        """The lock that every make in this folder holds, with all it starts."""
+        return self._cache.folder("locks") / f"{_make_lock(self.name)}.lock"
+
+    def obj(self, config: str, compiler: str) -> Path:
+        """The object folder of a configuration (content of .config)."""
+        return self._cache.folder("workspaces", self.name, f"obj-{digest([config, compiler])[:12]}")
+
+    def bring_to(self, wanted: Mapping[str, bytes | None], deadline: Deadline) -> None:
+        """Make the source the tree with `wanted` in place of the files of these paths (None: not there).
+
+        A file is rewritten only if its content differs. What may differ from the tree is on record before
+        it is written, so that a run that is killed in between leaves nothing unknown.
+        """
+        state = self._read_state()
+        doubtful = state.touched | frozenset(wanted)
+        with disk_errors(self.folder):
+            if not self.src.is_dir():
+                self._copy(deadline)
+                state = _State(None, state.touched, state.stamp)
+            if state.tree != self._tree.ident:
+                self._write_state(_State(None, doubtful, state.stamp))
+                self._sync(doubtful, state.stamp)
+            self._write_state(_State(self._tree.ident, doubtful, state.stamp))
+            for path in sorted(doubtful):
+                content = wanted[path] if path in wanted else _content(self._tree.path / path)
+                mode = _mode(self._tree.path / path)
+                if _content(self.src / path) != content:
+                    _put(self.src / path, content, mode, state.stamp)
+            self._write_state(_State(self._tree.ident, frozenset(wanted), state.stamp))
+
+    def stamp(self) -> None:
+        """Note that objects were made up to now: a source file written later must look younger."""
+        state = self._read_state()
+        self._write_state(_State(state.tree, state.touched, max(state.stamp, time.time_ns())))
+
+    def _read_state(self) -> _State:
+        try:
+            raw = json.loads(self._state.read_text(encoding="utf-8"))
+            return _State(raw["tree"], frozenset(raw["touched"]), int(raw["stamp"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return _State(None, frozenset(), 0)
+
+    def _write_state(self, state: _State) -> None:
+        record = {"tree": state.tree, "touched": sorted(state.touched), "stamp": state.stamp}
+        write_atomically(self._state, json.dumps(record).encode())
+
+    def _sync(self, leave: frozenset[str], stamp: int) -> None:
+        """Make the source a copy of the tree, but for the paths in `leave`.
+
+        Files of equal content stay as they are.
+        """
+        names = source_files(self._tree.path) if not self._tree.immutable else all_files(self._tree.path)
+        for name in set(all_files(self.src)) - set(names) - leave:
+            (self.src / name).unlink()
+        for name in names:
+            if name in leave:
+                continue
+            theirs, ours = self._tree.path / name, self.src / name
+            if not _alike(theirs, ours):
+                if theirs.is_symlink():
+                    ours.unlink(missing_ok=True)
+                    ours.parent.mkdir(parents=True, exist_ok=True)
+                    ours.symlink_to(os.readlink(theirs))
+                else:
+                    _put(ours, theirs.read_bytes(), _mode(theirs), stamp)
+        if not self._tree.immutable and f"folder-{state_digest(self._tree.path)[:24]}" != self._tree.ident:
+            raise InfraError(f"{self._tree.path} was changed while it was copied", hint="run it again")
+
+    def _copy(self, deadline: Deadline) -> None:
+        """A first copy: hard links to an immutable tree, real copies of a user's folder."""
+        with self._cache.making(self.src) as draft:
+            if self._tree.immutable:
+                run(["cp", "-al", f"{self._tree.path}/.", str(draft)], deadline=deadline)
+                (draft / ".git").unlink(missing_ok=True)
+            else:
+                for name in source_files(self._tree.path):
+                    target = draft / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(self._tree.path / name, target, follow_symlinks=False)
+
+
+def _make_lock(name: str) -> str:
+    return f"make-{name}"
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777 if path.is_file() else 0o644
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """True if two files are the same file, look unchanged, or have the same content."""
+    try:
+        first, second = one.lstat(), other.lstat()
+    except FileNotFoundError:
+        return False
+    if os.path.samestat(first, second):
+        return True
+    if one.is_symlink() or other.is_symlink():
+        return one.is_symlink() and other.is_symlink() and os.readlink(one) == os.readlink(other)
+    if first.st_size != second.st_size or first.st_mode != second.st_mode:
+        return False
+    return first.st_mtime_ns == second.st_mtime_ns or filecmp.cmp(one, other, shallow=False)
+
+
+def _put(path: Path, content: bytes | None, mode: int, stamp: int) -> None:
+    """Write a file as a new inode (the old one may be a hard link to the tree), newer than all objects."""
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=".harness.", dir=path.parent)
+    with os.fdopen(handle, "wb") as sink:
+        sink.write(content)
+    os.chmod(draft, mode)
+    when = max(time.time_ns(), stamp + 1_000_000)
+    os.utime(draft, ns=(when, when))
+    os.replace(draft, path)
+
+
+@contextlib.contextmanager
+def building(obj: Path) -> Iterator[None]:
+    """Guard a run of make in `obj`: make itself removes half-written files unless it is killed.
+
+    If an earlier one was killed, the files written last are removed before the block is entered.
+    """
+    marker = obj / ".harness-building"
+    if marker.exists():
+        _drop_doubtful(obj)
+    marker.touch()
+    try:
+        yield
+    except BuildError:
+        # make has ended by itself, and tidied up.
+        marker.unlink()
+        raise
+    marker.unlink()
+
+
+def _drop_doubtful(obj: Path) -> None:
+    times: list[tuple[int, Path]] = []
+    for name in all_files(obj):
+        path = obj / name
+        if not path.is_symlink() and path.name not in (".config", ".harness-building"):
+            times.append((path.stat().st_mtime_ns, path))
+    newest = max((when for when, _ in times), default=0)
+    for when, path in times:
+        if when > newest - int(_DOUBTFUL_S * 1e9):
+            path.unlink()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""YAML files read into pydantic models; every error at once, each with its line."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+from pydantic import BaseModel
+
+from harness.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+_Loc = tuple[int | str, ...]
+
+
+def load_yaml(path: Path, model: type[Model]) -> Model:
+    """Read a YAML file into `model`.
+
+    UserError lists every error as `file:line: key: message (hint)`: syntax, duplicate and unknown keys, wrong
+    types, missing keys.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return parse_yaml(text, str(path), model)
+
+
+def parse_yaml(text: str, name: str, model: type[Model]) -> Model:
+    """`load_yaml` of a text that is at hand; `name` stands for the file in the errors."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            node = yaml.MappingNode("tag:yaml.org,2002:map", [])
+        lines: dict[_Loc, int] = {}
+        errors: list[tuple[int, str]] = []
+        data = _build(loader, node, (), lines, errors)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise UserError(f"{name}:{line}: {error.problem or 'not YAML'}", hint="correct the file") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{name}:1: {error}", hint="correct the file") from error
+    finally:
+        loader.dispose()
+    result: Model | None = None
+    try:
+        result = model.model_validate(data)
+    except pydantic.ValidationError as error:
+        errors += [_explain(item, model, lines) for item in error.errors()]
+    if errors or result is None:
+        shown = [f"{name}:{line}: {message}" for line, message in sorted(errors)]
+        raise UserError("\n".join(shown), hint=f"{len(shown)} error{'s' * (len(shown) > 1)} in {name}")
+    return result
+
+
+def _build(
+    loader: yaml.SafeLoader,
+    node: yaml.Node,
+    where: _Loc,
+    lines: dict[_Loc, int],
+    errors: list[tuple[int, str]],
+) -> Any:
+    """The value of a node; `lines` gets the line of each key and element below it."""
+    first = node.start_mark.line + 1 if node.start_mark else 1
+    lines.setdefault(where, first)
+    if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python/"):
+        errors.append((first, f"{_dotted(where)}: the tag {node.tag!r} is not known (leave it out)"))
+        return None
+    if isinstance(node, yaml.MappingNode):
+        loader.flatten_mapping(node)
+        result: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                errors.append(
+                    (line, f"{_dotted((*where, str(key)))}: a key must be a string (put it in quotes)")
+                )
+                key = str(key)
+            if key in result:
+                errors.append((line, f"{_dotted((*where, key))}: this key is given twice"))
+            lines[(*where, key)] = line
+            result[key] = _build(loader, value_node, (*where, key), lines, errors)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _build(loader, child, (*where, index), lines, errors) for index, child in enumerate(node.value)
+        ]
+    return loader.construct_object(node, deep=True)
+
+
+def _dotted(where: _Loc) -> str:
+    text = ""
+    for part in where:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "(top)"
+
+
+def _explain(item: Any, model: type[BaseModel], lines: dict[_Loc, int]) -> tuple[int, str]:
+    """Line and `key: message (hint)` of one of pydantic's errors."""
+    loc: _Loc = item["loc"]
+    # Pydantic adds elements for union members and validators; those are in no file.
+    real: _Loc = ()
+    for part in loc:
+        if (*real, part) in lines:
+            real = (*real, part)
+    line = lines.get(real, 1)
+    kind, message = item["type"], item["msg"]
+    if kind == "extra_forbidden":
+        known = sorted(_keys(model, real[:-1]))
+        close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+        return line, f"{_dotted(real)}: unknown key ({hint})"
+    if kind == "missing":
+        return line, f"{_dotted((*real, loc[-1]))}: is missing"
+    message = message.removeprefix("Value error, ")
+    given = item.get("input")
+    shown = "" if isinstance(given, dict | list) or kind == "value_error" else f" (found {given!r})"
+    return line, f"{_dotted(real)}: {message}{shown}"
+
+
+def _keys(model: type[BaseModel], where: _Loc) -> set[str]:
+    """The keys that the model at a place below `model` knows."""
+    current: set[type[BaseModel]] = {model}
+    for part in where:
+        following: set[type[BaseModel]] = set()
+        for candidate in current:
+            for name, field in candidate.model_fields.items():
+                if isinstance(part, int) or part in (name, field.alias):
+                    following |= _models(field.annotation)
+        # An index, or a free key of a mapping, stays in the models its container led to.
+        current = following if following and not isinstance(part, int) else current
+    return {field.alias or name for candidate in current for name, field in candidate.model_fields.items()}
+
+
+def _models(annotation: Any) -> set[type[BaseModel]]:
+    """All models in an annotation such as `dict[str, list[Entry]] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {found for part in typing.get_args(annotation) for found in _models(part)}

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.cache import Cache
+from harness.deadline import Deadline
+from harness.errors import InfraError, UserError
+from harness.kernel.build import BuildRequest, KernelBuild, build_kernel, workspace_at
+from harness.kernel.folder import fetch_folder
+from harness.kernel.kconfig import Setting
+from harness.kernel.make import BuildError, Toolchain, first_error, make_argv, make_env
+from harness.kernel.patches import Patch
+from harness.kernel.spec import FolderSpec, KernelTree
+from tests.unit.kernelroom import MEMORY_C, Notes, mounted, toy_tree, write_toy
+
+
+def changing(old: str, new: str) -> Patch:
+    """A patch of mm/memory.c that replaces one line."""
+    lines = MEMORY_C.splitlines()
+    at = lines.index(old) + 1
+    text = f"--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -{at - 1},3 +{at - 1},3 @@\n"
+    text += f" {lines[at - 2]}\n-{old}\n+{new}\n {lines[at]}\n"
+    return Patch(None, "a change", "fix", text, "", Path("change.patch"))
+
+
+BREAK = changing("\tlocked = 1;", "\tlocked = unknown_name;")
+CHANGE = changing("\tlocked = 1;", "\tlocked = 2;")
+BACK = Patch(
+    None,
+    "back",
+    "fix",
+    CHANGE.text.replace("-\tlocked = 1;\n+\tlocked = 2;", "-\tlocked = 2;\n+\tlocked = 1;"),
+    "",
+    Path("back.patch"),
+)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def tree(cache: Cache) -> KernelTree:
+    return toy_tree(cache.folder("trees", "toy"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "small", "512k") as path:
+        yield path
+
+
+def request(tree: KernelTree, *patches: Patch, extra: tuple[Setting, ...] = ()) -> BuildRequest:
+    return BuildRequest(tree, patches, (), extra)
+
+
+def build(what: BuildRequest, cache: Cache, notes: Notes | None = None) -> KernelBuild:
+    return build_kernel(what, cache, notes or Notes(), Deadline.after(120))
+
+
+# The make command line and what make says
+
+
+def test_make_command_line() -> None:
+    tools = Toolchain("gcc 12")
+    assert make_argv(Path("/s"), Path("/o"), ["bzImage", "modules"], tools, 3) == [
+        "make", "-C", "/s", "O=/o", "ARCH=x86_64", "-j3", "--output-sync=target", "bzImage", "modules",
+    ]  # fmt: skip
+    cross = Toolchain("gcc 12", cross="x86_64-linux-gnu-")
+    assert "CROSS_COMPILE=x86_64-linux-gnu-" in make_argv(Path("/s"), Path("/o"), ["bzImage"], cross, 3)
+
+
+def test_builds_do_not_depend_on_who_builds_when() -> None:
+    assert make_env() == make_env()
+    assert {"KBUILD_BUILD_TIMESTAMP", "KBUILD_BUILD_USER", "KBUILD_BUILD_HOST", "MAKEFLAGS"} <= set(
+        make_env()
+    )
+
+
+def test_first_compiler_error_with_its_lines() -> None:
+    output = """\
+  CC      mm/vmscan.o
+In file included from ../include/linux/mm.h:7,
+                 from ../mm/memory.c:41:
+../mm/memory.c: In function 'do_swap_page':
+../mm/memory.c:4944:33: error: implicit declaration of function 'softleaf_wait' [-Werror]
+ 4944 |                                 softleaf_wait(entry, vmf->ptl);
+      |                                 ^~~~~~~~~~~~~
+  CC      mm/slub.o
+../mm/memory.c:5000:1: error: a second one
+make[3]: *** [../scripts/Makefile.build:229: mm/memory.o] Error 1
+make: *** [Makefile:234: __sub-make] Error 2
+"""
+    assert first_error(output).splitlines() == output.splitlines()[1:7]
+
+
+def test_first_error_of_other_tools() -> None:
+    link = (
+        "  LD      vmlinux.o\nld: mm/memory.o: in function `f':\nmm/memory.c:3: undefined reference to `g'\n"
+    )
+    assert first_error(link).splitlines()[0] == "ld: mm/memory.o: in function `f':"
+    modpost = '  MODPOST Module.symvers\nERROR: modpost: "x" [y.ko] undefined!\nmake: *** [x] Error 1\n'
+    assert first_error(modpost).startswith("ERROR: modpost")
+    silent = "  GEN     x\nsomething odd\nmake[1]: *** [Makefile:9: x] Error 7\n"
+    assert first_error(silent).splitlines()[-1].endswith("Error 7")
+
+
+# Building
+
+
+def test_build_is_stored_and_found_again(tree: KernelTree, cache: Cache) -> None:
+    notes = Notes()
+    first = build(request(tree), cache, notes)
+    assert not first.cached
+    assert ("CC mm/memory.o", 0) in [(what, total) for what, _, total in notes.updates]
+    assert first.bzimage.is_file()
+    assert first.system_map.is_file()
+    assert first.module_symvers.is_file()
+    assert "CONFIG_TINY=y" in first.config.read_text(encoding="utf-8")
+    assert "CC      mm/memory.o" in first.log.read_text(encoding="utf-8")
+    assert first.boot_image.stat().st_size < first.vmlinux.stat().st_size
+    facts = json.loads(first.metadata.read_text(encoding="utf-8"))
+    assert facts["release"] == first.release == "7.3.4"
+    assert facts["command"].endswith("bzImage modules")
+    again = build(request(tree), cache)
+    assert again.cached
+    assert (again.key, again.seconds) == (first.key, first.seconds)
+
+
+def test_arms_share_a_workspace_and_rebuild_only_what_differs(tree: KernelTree, cache: Cache) -> None:
+    build(request(tree), cache)
+    notes = Notes()
+    arm = build(request(tree, CHANGE), cache, notes)
+    compiled = [(what, done, total) for what, done, total in notes.updates if what.startswith("CC")]
+    assert compiled == [("CC mm/memory.o", 1, 0)]
+    assert [(record.name, record.status) for record in arm.patches] == [("change.patch", "applied")]
+    assert len(list((cache.root / "workspaces").iterdir())) == 1
+
+
+def test_progress_counts_files_of_the_last_build_of_that_size(tree: KernelTree, cache: Cache) -> None:
+    build(request(tree), cache)
+    build(request(tree, CHANGE), cache)
+    notes = Notes()
+    build(request(tree, changing("\tlocked = 1;", "\tlocked = 3;")), cache, notes)
+    assert ("CC mm/memory.o", 1, 1) in notes.updates
+
+
+def test_two_ways_to_one_content_share_a_build_and_keep_their_own_story(
+    tree: KernelTree, cache: Cache
+) -> None:
+    first = build(request(tree), cache)
+    second = build(request(tree, CHANGE, BACK), cache)
+    assert second.cached
+    assert second.key == first.key
+    assert first.patches == ()
+    assert [record.status for record in second.patches] == ["applied", "applied"]
+
+
+def test_pristine_tree_never_changes(tree: KernelTree, cache: Cache) -> None:
+    build(request(tree), cache)
+    linked = cache.root / "workspaces/toy/src/mm/memory.c"
+    assert linked.samefile(tree.path / "mm/memory.c")
+    build(request(tree, CHANGE), cache)
+    assert "locked = 2" in linked.read_text(encoding="utf-8")
+    assert (tree.path / "mm/memory.c").read_text(encoding="utf-8") == MEMORY_C
+
+
+def test_compiler_error_is_shown_and_nothing_is_stored(tree: KernelTree, cache: Cache) -> None:
+    build(request(tree), cache)
+    with pytest.raises(BuildError) as caught:
+        build(request(tree, BREAK), cache)
+    assert caught.value.exit_code == 2
+    assert "mm/memory.c:8:" in caught.value.message
+    assert "locked = unknown_name;" in caught.value.message
+    assert "^" in caught.value.message
+    log = Path(caught.value.hint.rpartition(" ")[2])
+    assert "unknown_name" in log.read_text(encoding="utf-8")
+    assert len(list((cache.root / "builds").iterdir())) == 1
+    # The arm after it is whole again.
+    assert not build(request(tree, CHANGE), cache).cached
+
+
+def test_setting_that_does_not_take_names_its_dependency(tree: KernelTree, cache: Cache) -> None:
+    wanted = Setting("IMPOSSIBLE", "y", "x.config:3")
+    with pytest.raises(UserError) as caught:
+        build(request(tree, extra=(wanted,)), cache)
+    assert caught.value.message == (
+        "x.config:3: CONFIG_IMPOSSIBLE=y did not take (it is n): its dependency MISSING_PART [=n] is not met "
+        "(Kconfig:4): MISSING_PART is not set, its dependency !TINY [=y] is not met (Kconfig:11): "
+        "TINY is set, its default decides (Kconfig:1)"
+    )
+
+
+def test_configurations_have_object_folders_of_their_own(tree: KernelTree, cache: Cache) -> None:
+    first = build(request(tree), cache)
+    second = build(request(tree, extra=(Setting("MORE", "y", "--config"),)), cache)
+    assert second.config_sha256 != first.config_sha256
+    assert build(request(tree), cache).cached
+    assert len(list((cache.root / "workspaces/toy").glob("obj-*"))) == 2
+
+
+def test_workspace_for_modules_is_at_its_arm(tree: KernelTree, cache: Cache) -> None:
+    build(request(tree), cache)
+    build(request(tree, CHANGE), cache)
+    with workspace_at(request(tree), cache, Notes(), Deadline.after(60)) as workspace:
+        assert "locked = 1" in (workspace.src / "mm/memory.c").read_text(encoding="utf-8")
+        assert (workspace.obj / "prepared").is_file()
+        assert (workspace.obj / "Module.symvers").is_file()
+
+
+def test_blank_in_the_cache_folder_is_refused(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "a cache")
+    with pytest.raises(UserError, match="cannot be built below"):
+        build(request(toy_tree(cache.folder("trees", "toy"))), cache)
+
+
+def test_deadline_ends_a_build_and_leaves_nothing_finished(tree: KernelTree, cache: Cache) -> None:
+    makefile = (tree.path / "Makefile").read_text(encoding="utf-8")
+    (tree.path / "Makefile").write_text(
+        makefile.replace("\t@gcc -nostdlib", "\tsleep 60; gcc -nostdlib"), encoding="utf-8"
+    )
+    with pytest.raises(InfraError, match="did not end in time"):
+        build_kernel(request(tree), cache, Notes(), Deadline.after(2))
+    assert not list(cache.folder("builds").iterdir())
+
+
+# A full disk
+
+
+def test_full_disk_is_a_fault_of_the_machine(tree: KernelTree, cache: Cache, small_disk: Path) -> None:
+    shutil.copytree(tree.path, small_disk / "trees/toy")
+    small = Cache(small_disk)
+    there = KernelTree(small_disk / "trees/toy", "7.3.4", "toy", "the toy", "toy")
+    seen: list[str] = []
+    for free in (120_000, 80_000, 60_000, 40_000, 20_000, 4096, 0):
+        filler = small_disk / "filler"
+        filler.unlink(missing_ok=True)
+        room = shutil.disk_usage(small_disk).free - free
+        if room < 0:
+            continue
+        filler.write_bytes(b"x" * room)
+        try:
+            build(request(there, changing("\tlocked = 1;", f"\tlocked = {free};")), small)
+        except InfraError as error:
+            seen.append(error.message)
+        assert not [path for path in small.root.glob("builds/.*")]
+    assert seen
+    assert all("o space left" in message for message in seen)
+
+
+# Two at once
+
+
+def test_two_harnesses_at_once_build_once(tree: KernelTree, cache: Cache) -> None:
+    children = [
+        subprocess.Popen([sys.executable, "-c", CHILD, str(cache.root)], cwd=Path(__file__).parents[2])
+        for _ in range(2)
+    ]
+    assert [child.wait(60) for child in children] == [0, 0]
+    (stored,) = cache.folder("builds").iterdir()
+    (log,) = cache.root.glob("workspaces/toy/logs/*[!g].log")
+    assert log.read_text(encoding="utf-8").count("CC      mm/memory.o") == 1
+    assert build(request(tree), cache).folder == stored
+
+
+# Killed at any point
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from harness.cache import Cache
+from harness.deadline import Deadline
+from harness.kernel.build import BuildRequest, build_kernel
+from harness.kernel.spec import KernelTree
+from tests.unit.kernelroom import Notes
+
+root = Path(sys.argv[1])
+tree = KernelTree(root / "trees/toy", "7.3.4", "toy", "the toy", "toy")
+build_kernel(BuildRequest(tree, (), ()), Cache(root), Notes(), Deadline.after(60))
+"""
+
+
+def killed(tree: KernelTree, cache: Cache, number: signal.Signals, started: str) -> None:
+    """Start a harness that builds the tree, and kill it once a file of this name is in the object folder."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(cache.root)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait_for(lambda: any(cache.root.glob(f"workspaces/toy/obj-*/{started}")), child)
+    finally:
+        os.kill(child.pid, number)
+        child.wait(10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_build_leaves_nothing_finished_and_the_next_one_goes_on(
+    tree: KernelTree, cache: Cache, number: signal.Signals
+) -> None:
+    makefile = tree.path / "Makefile"
+    text = makefile.read_text(encoding="utf-8")
+    slow = text.replace("\t@gcc -nostdlib", "\t@touch $(O)/linking; sleep 3; gcc -nostdlib")
+    makefile.write_text(slow, encoding="utf-8")
+    killed(tree, cache, number, "linking")
+    assert not list(cache.folder("builds").iterdir())
+    finished = build(request(tree), cache)
+    assert not finished.cached
+    assert finished.bzimage.is_file()
+
+
+def test_compiler_that_outlives_its_harness_cannot_mix_arms(tree: KernelTree, cache: Cache) -> None:
+    makefile = tree.path / "Makefile"
+    text = makefile.read_text(encoding="utf-8")
+    # The first compiler has read its source, and writes the object late: newer than the next arm's source.
+    slow = (
+        "\t@new=$(O)/../$(@F).$$$$; gcc -g -c -o $$new $<; if test -e $(O)/../fast; then cp $$new $@; "
+        "else touch $(O)/compiled; sleep 2; cp $$new $@; touch $(O)/../late-$(@F); fi"
+    )
+    makefile.write_text(text.replace("\t@gcc -g -c -o $@ $<", slow), encoding="utf-8")
+    killed(tree, cache, signal.SIGKILL, "compiled")
+    (cache.root / "workspaces/toy/fast").touch()
+    arm = changing("\tlocked = 1;", "\tlocked = 0x5ca1ab1e;")
+    build(request(tree, arm), cache)
+    _wait_for((cache.root / "workspaces/toy/late-memory.o").exists)
+    other = "--- a/mm/hmm.c\n+++ b/mm/hmm.c\n@@ -1,2 +1,3 @@\n int fault(void);\n+int more;\n \n"
+    both = request(tree, arm, Patch(None, "more", "fix", other, "", Path("more.patch")))
+    assert bytes.fromhex("1eaba15c") in build(both, cache).vmlinux.read_bytes()
+
+
+def _wait_for(condition: Callable[[], bool], child: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = Deadline.after(30)
+    while not condition():
+        assert child is None or child.poll() is None
+        assert not deadline.expired
+        time.sleep(0.02)
+
+
+# A folder of the user's
+
+
+def test_folder_is_copied_and_followed(tmp_path: Path, cache: Cache) -> None:
+    folder = write_toy(tmp_path / "linux")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    first = build(request(fetch_folder(FolderSpec(folder), Notes())), cache)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    (folder / "mm/memory.c").write_text(MEMORY_C.replace("locked = 1", "locked = 5"), encoding="utf-8")
+    (folder / "mm/added.c").write_text("", encoding="utf-8")
+    notes = Notes()
+    second = build(request(fetch_folder(FolderSpec(folder), notes)), cache, notes)
+    assert second.key != first.key
+    assert [what for what, _, _ in notes.updates if what.startswith("CC")] == ["CC mm/memory.o"]
+    (src,) = cache.root.glob("workspaces/*/src")
+    assert (src / "mm/added.c").is_file()
+    assert not (src / "mm/memory.c").samefile(folder / "mm/memory.c")

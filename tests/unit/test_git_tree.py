@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.cache import Cache
+from harness.errors import InfraError, UserError
+from harness.kernel.git import fetch_git
+from harness.kernel.spec import (
+    GitSpec,
+)
+from tests.unit.kernelroom import Notes, write_toy
+from tests.unit.sources import git, make_repository, serving, soon
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return make_repository(tmp_path / "repository")
+
+
+def test_any_revision_of_a_local_repository(repository: Path, cache: Cache) -> None:
+    before = git(repository, "status", "--porcelain"), sorted((repository / ".git").rglob("*"))
+    commit = git(repository, "rev-parse", "v1")
+    trees = [
+        fetch_git(GitSpec(str(repository), name), cache, Notes(), soon())
+        for name in ("v1", "main~1", commit, commit[:10], "main")
+    ]
+    assert len({tree.path for tree in trees[:4]}) == 1
+    assert "locked = 1" in (trees[0].path / "mm/memory.c").read_text(encoding="utf-8")
+    assert "locked = 2" in (trees[4].path / "mm/memory.c").read_text(encoding="utf-8")
+    assert trees[0].origin == trees[4].origin
+    assert commit[:12] in trees[0].description
+    after = git(repository, "status", "--porcelain"), sorted((repository / ".git").rglob("*"))
+    assert after == before
+    assert git(trees[0].path, "rev-parse", "HEAD") == commit
+
+
+@contextlib.contextmanager
+def git_daemon(folder: Path) -> Iterator[str]:
+    """A git server of the repositories below a folder, on the loopback; its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [
+            "git",
+            "daemon",
+            "--reuseaddr",
+            "--listen=127.0.0.1",
+            f"--port={port}",
+            "--export-all",
+            f"--base-path={folder}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = soon()
+        while True:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert server.poll() is None
+            assert not deadline.expired
+            time.sleep(0.02)
+        yield f"git://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_revisions_by_url(repository: Path, cache: Cache, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--bare", str(repository), str(tmp_path / "served/bare.git"))
+    commit = git(repository, "rev-parse", "v1")
+    with git_daemon(tmp_path / "served") as base:
+        url = f"{base}/bare.git"
+        names = ("v1", "main", commit, commit[:10], "main~1")
+        trees = [fetch_git(GitSpec(url, name), cache, Notes(), soon()) for name in names]
+        assert len({tree.path for tree in trees}) == 2
+        assert trees[0].path == trees[2].path == trees[3].path == trees[4].path
+        with pytest.raises(UserError, match="no revision 'nonsense'"):
+            fetch_git(GitSpec(url, "nonsense"), cache, Notes(), soon())
+    # Offline: a branch as it was known, with a word about it; a commit silently.
+    notes = Notes()
+    assert fetch_git(GitSpec(url, "main"), cache, notes, soon()).path == trees[1].path
+    assert len(notes.notes) == 1
+    assert "from the cache" in notes.notes[0]
+    assert fetch_git(GitSpec(url, commit), cache, notes, soon()).path == trees[0].path
+    assert len(notes.notes) == 1
+
+
+def test_branch_that_moved_is_followed(repository: Path, cache: Cache, tmp_path: Path) -> None:
+    bare = tmp_path / "served/bare.git"
+    git(tmp_path, "clone", "-q", "--bare", str(repository), str(bare))
+    with git_daemon(tmp_path / "served") as base:
+        spec = GitSpec(f"{base}/bare.git", "main")
+        first = fetch_git(spec, cache, Notes(), soon())
+        git(repository, "commit", "-q", "-a", "-m", "third")
+        git(repository, "push", "-q", str(bare), "main")
+        second = fetch_git(spec, cache, Notes(), soon())
+    assert second.ident != first.ident
+    assert (second.path / "mm/memory.c").read_text(encoding="utf-8") == "dirty\n"
+    assert first.path.is_dir()
+
+
+def test_git_mistakes(repository: Path, cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no revision 'v9'"):
+        fetch_git(GitSpec(str(repository), "v9"), cache, Notes(), soon())
+    with pytest.raises(UserError, match="does not exist"):
+        fetch_git(GitSpec(str(tmp_path / "absent"), "v1"), cache, Notes(), soon())
+    with pytest.raises(UserError, match="is not a git repository"):
+        fetch_git(GitSpec(str(write_toy(tmp_path / "plain")), "v1"), cache, Notes(), soon())
+    with pytest.raises(UserError, match="starts with a dash"):
+        fetch_git(GitSpec("--upload-pack=x", "v1"), cache, Notes(), soon())
+
+
+def test_git_url_that_does_not_answer(cache: Cache) -> None:
+    with serving(b"") as server:
+        url = server.url
+    with pytest.raises(InfraError, match="does not answer as a git repository"):
+        fetch_git(GitSpec(url, "main"), cache, Notes(), soon())
