@@ -125,7 +125,7 @@ def test_tally_counts_answers_alone() -> None:
     }
     assert (counted.trials, counted.answered) == (7, 3)
     assert (counted.reproduced, counted.failed_otherwise) == (1, 1)
-    assert counted.windows == 23 and counted.exposure == 24
+    assert counted.windows == 23 and counted.windows_to_hang == 3
     assert counted.rate == pytest.approx(1 / 3)
     assert dict(counted.outcomes)[OutcomeKind.SOFT_LOCKUP] == 2
 
@@ -143,7 +143,7 @@ def test_fixed() -> None:
     verdict = decide(CONTROL, arm("fixed", *[completed()] * 6))
     assert verdict.kind is VerdictKind.FIXED
     assert "6 of 6 trials of unfixed" in verdict.reason and "0 of 6 trials of fixed" in verdict.reason
-    assert "120 windows against 6" in verdict.reason
+    assert "after 6 windows" in verdict.reason and "in 120 windows" in verdict.reason
     assert verdict.p_value == pytest.approx(2 / 924)
 
 
@@ -201,8 +201,8 @@ def test_too_few_trials_to_tell() -> None:
 
 def test_a_candidate_that_was_tried_less_than_the_control_is_not_fixed() -> None:
     control = arm("unfixed", *[hang(4)] * 6)
-    assert control.exposure == 30
-    verdict = decide(control, arm("fixed", *[completed(4)] * 6))
+    assert control.windows_to_hang == 24
+    verdict = decide(control, arm("fixed", *[completed(3)] * 6))
     assert verdict.kind is VerdictKind.INCONCLUSIVE
-    assert "24 windows" in verdict.reason and "30" in verdict.reason
-    assert decide(control, arm("fixed", *[completed(5)] * 6)).kind is VerdictKind.FIXED
+    assert "18 windows" in verdict.reason and "24" in verdict.reason
+    assert decide(control, arm("fixed", *[completed(4)] * 6)).kind is VerdictKind.FIXED

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a target is to the rest of the house: it boots a plan and hands over raw events."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from harness.deadline import Deadline
+
+#: How a guest came to its end: by itself, by a signal from outside, or because `Guest.stop` was called.
+Ending = Literal["exited", "killed", "stopped"]
+Accel = Literal["tcg", "kvm"]
+Machine = Literal["microvm", "q35"]
+
+
+@dataclass(frozen=True)
+class ConsoleData:
+    """Bytes of the console as they came: cut anywhere, in no encoding. `host_s`: seconds since power-on."""
+
+    host_s: float
+    data: bytes
+
+
+@dataclass(frozen=True)
+class AgentLine:
+    """One line of the agent's channel, without its newline; bytes that are no UTF-8 show as `\\xNN`."""
+
+    host_s: float
+    text: str
+
+
+@dataclass(frozen=True)
+class GuestEnded:
+    """The last event of a guest. `status` is that of the process: an exit code, or minus a signal."""
+
+    host_s: float
+    status: int
+    how: Ending
+
+
+RawEvent = ConsoleData | AgentLine | GuestEnded
+
+
+@dataclass(frozen=True)
+class BootPlan:
+    """Everything that decides how a guest starts."""
+
+    kernel: Path
+    """What is booted: the stripped vmlinux (through PVH: no decompression) or a bzImage."""
+    initramfs: Path
+    cmdline: tuple[str, ...] = ()
+    """Kernel parameters beyond those the machine itself needs."""
+    machine: Machine = "microvm"
+    accel: Accel = "tcg"
+    cpus: int = 2
+    memory_mb: int = 1024
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a target can do beyond booting, so that nobody asks what it is."""
+
+    vcpu_samples: bool
+    """It can say what each CPU executes without the guest's help."""
+    memory_image: bool
+    """It can write an image of the guest's memory."""
+    nmi: bool
+    """It can raise a non-maskable interrupt."""
+    power: bool
+    """It can end a guest that does not listen."""
+
+
+class Guest(Protocol):
+    """A guest that has been switched on."""
+
+    @property
+    def command_line(self) -> tuple[str, ...]:
+        """The command that started it."""
+
+    def next_event(self, deadline: Deadline) -> RawEvent | None:
+        """The next event, or None when the deadline passes first or `GuestEnded` was handed out before.
+
+        Every event is on disk before it is returned. Raises InfraError if it cannot be written, or if the
+        machine itself failed.
+        """
+
+    def stop(self) -> None:
+        """End the guest within 2 s, whatever it does. What it said until then can still be read."""
+
+
+class Target(Protocol):
+    """A place where kernels boot."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def boot(self, plan: BootPlan, folder: Path, deadline: Deadline) -> AbstractContextManager[Guest]:
+        """Switch a guest on; leaving the block ends it. Its raw record is written to `folder`.
+
+        Raises InfraError if the machine cannot start it, UserError if the plan cannot be.
+        """

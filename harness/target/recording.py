@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The raw record of a guest on disk: written before anything is parsed, read back as the same events.
+
+- `console.log`: the console's bytes, untouched
+- `console.times`: a line for each chunk of it: offset of its first byte, seconds since power-on
+- `agent.jsonl`: a line for each line of the agent: `{"host_s": ..., "line": ...}`
+- `guest.json`: the command that started the guest, and how it ended
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+from harness.cache import disk_errors, write_atomically
+from harness.errors import UserError
+from harness.target.protocol import AgentLine, ConsoleData, Ending, GuestEnded, RawEvent
+
+CONSOLE = "console.log"
+TIMES = "console.times"
+AGENT = "agent.jsonl"
+GUEST = "guest.json"
+
+
+class Recorder:
+    """Writes a guest's events to a folder as they come. Not safe for several threads at once.
+
+    Raises InfraError when the disk is full or cannot be written.
+    """
+
+    def __init__(self, folder: Path, argv: Sequence[str]) -> None:
+        self._folder = folder
+        self._argv = tuple(argv)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._files = {name: (folder / name).open("wb", buffering=0) for name in (CONSOLE, TIMES, AGENT)}
+        self._offset = 0
+        self._write_guest(None)
+
+    def record(self, event: RawEvent) -> None:
+        """Write one event; it is in the kernel's hands when this returns."""
+        match event:
+            case ConsoleData(host_s, data):
+                self._write(CONSOLE, data)
+                self._write(TIMES, f"{self._offset} {host_s!r}\n".encode())
+                self._offset += len(data)
+            case AgentLine(host_s, text):
+                line = json.dumps({"host_s": host_s, "line": text}, ensure_ascii=False)
+                self._write(AGENT, line.encode("utf-8", errors="backslashreplace") + b"\n")
+            case GuestEnded():
+                self._write_guest(event)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _write(self, name: str, data: bytes) -> None:
+        file: IO[bytes] = self._files[name]
+        with disk_errors(self._folder / name):
+            while data:  # an unbuffered file may take a part only
+                data = data[file.write(data) :]
+
+    def _write_guest(self, ended: GuestEnded | None) -> None:
+        content = {
+            "command": shlex.join(self._argv),
+            "argv": self._argv,
+            "ended": ended and {"host_s": ended.host_s, "status": ended.status, "how": ended.how},
+        }
+        write_atomically(self._folder / GUEST, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def replay(folder: Path) -> Iterator[RawEvent]:
+    """The events of a recorded guest, in the order they came.
+
+    A record that was cut off (a killed harness) gives what is there, without a `GuestEnded`.
+    Raises UserError if the folder holds no record.
+    """
+    if not (folder / CONSOLE).is_file():
+        raise UserError(f"{folder} holds no record of a guest", hint=f"expected {CONSOLE} there")
+    streams: tuple[Iterator[ConsoleData | AgentLine], ...] = (_console(folder), _agent(folder))
+    yield from heapq.merge(*streams, key=lambda event: event.host_s)
+    try:
+        ended = json.loads((folder / GUEST).read_text(encoding="utf-8"))["ended"]
+    except (OSError, ValueError, KeyError):
+        return
+    if ended:
+        yield GuestEnded(ended["host_s"], ended["status"], cast(Ending, ended["how"]))
+
+
+def _console(folder: Path) -> Iterator[ConsoleData]:
+    rows = [row.split() for row in _whole_lines(folder / TIMES)]
+    marks = [(int(row[0]), float(row[1])) for row in rows]
+    with (folder / CONSOLE).open("rb") as log:
+        for number, (offset, host_s) in enumerate(marks, start=1):
+            log.seek(offset)
+            # What follows the last mark was written just before a harness died: it belongs to that time.
+            yield ConsoleData(host_s, log.read(marks[number][0] - offset if number < len(marks) else -1))
+        if not marks and (data := log.read()):
+            yield ConsoleData(0.0, data)
+
+
+def _agent(folder: Path) -> Iterator[AgentLine]:
+    for line in _whole_lines(folder / AGENT):
+        row: dict[str, Any] = json.loads(line)
+        yield AgentLine(row["host_s"], row["line"])
+
+
+def _whole_lines(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="\n") as source:
+        for line in source:
+            if line.endswith("\n"):
+                yield line

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: exit codes, messages, and that nothing but JSON is on standard output with --json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "console"
+LOCKUP = DATA / "7.3-unfixed-preempt-none-soft-lockup.log"
+CLEAN = DATA / "7.3-fixed-preempt-none-completes.log"
+
+
+def test_classify_tells_a_lockup_from_a_clean_log(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "--json", str(LOCKUP), str(CLEAN)]) == 1
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["outcome"] == "soft_lockup" and first["file"] == str(LOCKUP)
+    event = first["events"][0]
+    assert (event["class"], event["cpu"], event["task"]) == ("soft_lockup", 1, "stress:53")
+    assert second == {"file": str(CLEAN), "outcome": "completed", "title": second["title"], "events": []}
+
+
+def test_classify_ends_with_zero_when_nothing_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", str(CLEAN)]) == 0
+    assert "completed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["classify", "/nonexistent/log"], "/nonexistent/log"),
+        (["compare", "linux-8"], "did you mean linux-7?"),
+        (["compare", "--scenario", "trylock-starvatoin"], "did you mean trylock-starvation?"),
+        (["compare", "--patch", "fxied=/dev/null"], "did you mean fixed?"),
+        (["compare", "--patch", "no-such-file.patch"], "no patch 'no-such-file.patch'"),
+        (["compare", "--set", "iterations=none"], "must be a whole number"),
+        (["compare", "--trials", "0"], "trials"),
+        (["compare", "--cpus", "1"], "needs 2 CPUs"),
+        (["compare", "--tree", "cvs:x"], "cannot read the tree"),
+        (["compare", "--resume", "/nonexistent"], "/nonexistent"),
+        (["run", "--kernel", "bsae"], "did you mean base?"),
+        (["run", "--kernel", "base", "--set", "pages"], "--set 'pages'"),
+    ],
+)
+def test_bad_input_ends_with_two_and_says_what_to_do(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "runs")]
+    assert main([*words, *(places if words[0] != "classify" else [])]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("error: ")
+    assert not (tmp_path / "runs").exists(), "bad input must leave nothing behind"
+
+
+def test_an_unknown_verb_ends_with_two() -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["reproduce"])
+    assert caught.value.code == 2
+
+
+def test_doctor_names_what_is_missing_and_how_to_mend_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["doctor", "--json", "--cache", str(tmp_path), "--out", str(tmp_path)]
+    assert main(words) == 3
+    found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert found["qemu-system-x86_64"]["ok"] is False
+    assert found["qemu-system-x86_64"]["mend"] == "apt-get install qemu-system-x86"
+    assert found["busybox"]["ok"] is False and found["busybox"]["needed"] is False

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Experiments, scenarios and command-line words to frozen values; every defect with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import (
+    DebianTree,
+    FolderTree,
+    GitTree,
+    TarballTree,
+    builtin_experiments,
+    load_experiment,
+    parse_tree,
+)
+from harness.errors import UserError
+from harness.kernel.patches import Catalogue
+from harness.scenario.catalogue import load_scenario, parse_settings, scenario_names
+
+GOOD = """\
+scenario: trylock-starvation
+kernels:
+  a: {patches: []}
+arms:
+  one: {kernel: a, role: control}
+  two: {kernel: a, role: candidate}
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_defaults_fill_in_what_is_left_out(tmp_path: Path) -> None:
+    experiment = load_experiment(write(tmp_path, GOOD))
+    assert (experiment.trials, experiment.boot.preempt, experiment.tree.kind) == (6, "none", "debian")
+    assert experiment.arm_of("control") == "one"
+
+
+@pytest.mark.parametrize("name", sorted(builtin_experiments()))
+def test_builtin_experiments_name_patches_and_scenarios_that_exist(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.scenario in scenario_names()
+    ids = set(Catalogue.load().ids)
+    assert all(set(kernel.patches) <= ids for kernel in experiment.kernels.values())
+    assert experiment.versions
+
+
+def test_every_error_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
+    text = GOOD + "trails: 6\nseed: many\nboot:\n  cpus: 99\n  preemt: none\n"
+    with pytest.raises(UserError) as caught:
+        load_experiment(write(tmp_path, text))
+    message = caught.value.message
+    assert "mine.yaml:7: trails" in message and "trials" in message
+    assert "mine.yaml:8: seed" in message
+    assert "mine.yaml:10: boot.cpus" in message
+    assert "mine.yaml:11: boot.preemt" in message and "preempt" in message
+
+
+def test_a_string_is_no_number(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mine.yaml:7: trials"):
+        load_experiment(write(tmp_path, GOOD + 'trials: "6"\n'))
+
+
+def test_an_unknown_kernel_of_an_arm_is_named_with_the_nearest(tmp_path: Path) -> None:
+    text = GOOD.replace("kernel: a, role: candidate", "kernel: aa, role: candidate")
+    with pytest.raises(UserError, match=r"arm two names the kernel aa.*did you mean a\?"):
+        load_experiment(write(tmp_path, text))
+
+
+def test_two_controls_are_no_comparison(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="role: candidate"):
+        load_experiment(write(tmp_path, GOOD.replace("role: candidate", "role: control")))
+
+
+def test_an_unknown_experiment_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"linux-77.*did you mean linux-7\?"):
+        load_experiment("linux-77")
+
+
+def test_trees_as_the_command_line_names_them() -> None:
+    digest = "0" * 64
+    assert parse_tree("debian") == DebianTree(package="newest")
+    assert parse_tree("debian:linux-source-6.12") == DebianTree(package="linux-source-6.12")
+    assert parse_tree(f"tarball:http://h/l.tar.xz#sha256={digest}") == TarballTree(
+        kind="tarball", url="http://h/l.tar.xz", sha256=digest
+    )
+    assert parse_tree("git:/src/linux@v7.0") == GitTree(kind="git", url="/src/linux", revision="v7.0")
+    assert parse_tree("git:ssh://me@host/linux") == GitTree(kind="git", url="ssh://me@host/linux")
+    assert parse_tree("folder:/src/linux") == FolderTree(kind="folder", path="/src/linux")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "svn:x", "git:", "folder:", "tarball:http://h/x", "tarball:u#sha256=12"]
+)
+def test_a_tree_that_cannot_be_read_says_what_can(text: str) -> None:
+    with pytest.raises(UserError, match="cannot read the tree") as caught:
+        parse_tree(text)
+    assert "debian" in caught.value.hint
+
+
+def test_scenario_values_name_every_defect() -> None:
+    scenario = load_scenario("trylock-starvation")
+    with pytest.raises(UserError) as caught:
+        scenario.values({"pages": "0", "iteration": 3, "policy": "fifi", "seed_": 1})
+    message = caught.value.message
+    assert "pages=0: must be from 1 to" in message
+    assert "iteration: no such parameter (did you mean iterations?)" in message
+    assert "policy=fifi: must be one of" in message and "did you mean fifo?" in message
+    assert "seed_: no such parameter" in message
+
+
+def test_scenario_values_from_words() -> None:
+    values = load_scenario("trylock-starvation").values(parse_settings(["iterations=7", "policy=rr"]))
+    assert (values["iterations"], values["policy"], values["pages"]) == (7, "rr", 511)
+
+
+def test_a_guest_that_cannot_run_the_scenario_is_refused_before_it_boots() -> None:
+    scenario = load_scenario("trylock-starvation")
+    boot = load_experiment("linux-7").boot
+    with pytest.raises(UserError, match="needs 2 CPUs, the guest has 1"):
+        scenario.check(boot.model_copy(update={"cpus": 1}), scenario.values({}))
+    with pytest.raises(UserError, match=r"spinner_cpu=5, but the guest has CPUs 0 to 1"):
+        scenario.check(boot, scenario.values({"spinner_cpu": 5}))
+
+
+def test_an_unknown_scenario_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"did you mean trylock-starvation\?"):
+        load_scenario("trylock-starving")
+
+
+@pytest.mark.parametrize("word", ["iterations", "=3"])
+def test_a_setting_without_key_or_value_is_refused(word: str) -> None:
+    with pytest.raises(UserError, match="key=value"):
+        try:
+            parse_settings([word])
+        except UserError as error:
+            raise UserError(f"{error.message} {error.hint}") from error

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The stressor on a box without the module: it takes what the catalogue says, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.assets import asset
+from harness.kmod import STATIC_FLAGS
+from harness.scenario.catalogue import IntParameter, Scenario, load_scenario, scenario_names
+
+NO_DEVICE, BAD_PARAMETER = 3, 2
+
+
+@pytest.fixture(scope="module")
+def stressor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("stressor") / "hmm-stressor"
+    sources = sorted(str(path) for path in asset("kmod", "stressor").glob("*.c"))
+    argv = ["gcc", *STATIC_FLAGS, "-I", str(asset("kmod")), "-o", str(program), *sources]
+    subprocess.run(argv, check=True)
+    return program
+
+
+def good_and_bad(scenario: Scenario) -> Iterator[tuple[str, bool]]:
+    for name, parameter in scenario.parameters.items():
+        if isinstance(parameter, IntParameter):
+            if not name.endswith("_cpu"):  # what is good there, the machine decides
+                yield f"{name}={parameter.minimum}", True
+                yield f"{name}={parameter.maximum}", True
+            yield f"{name}={parameter.minimum - 1}", False
+            yield f"{name}={parameter.default}x", False
+        else:
+            yield from ((f"{name}={choice}", True) for choice in parameter.choices)
+            yield f"{name}=nonsense", False
+
+
+@pytest.mark.skipif(Path("/dev/hmm_harness0").exists(), reason="the module is loaded on this machine")
+@pytest.mark.parametrize("name", scenario_names())
+def test_catalogue_and_stressor_agree(stressor: Path, name: str) -> None:
+    for word, good in good_and_bad(load_scenario(name)):
+        done = subprocess.run([stressor, name, word], capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == (NO_DEVICE if good else BAD_PARAMETER), (word, done.stdout)
+        last = json.loads(done.stdout.splitlines()[-1])
+        assert last["type"] == "error"
+
+
+def test_all_bad_parameters_are_named(stressor: Path) -> None:
+    argv = [str(stressor), "trylock-starvation", "pages=0", "iteration=3"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
+    assert done.returncode == BAD_PARAMETER
+    assert any("pages" in text for text in texts) and any("iteration" in text for text in texts)
