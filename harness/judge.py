@@ -11,7 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from harness.guest.protocol import Corruption, End, ErrorMessage, Exit, Hello, Iteration, Start
+from harness.guest.protocol import (
+    Corruption,
+    End,
+    ErrorMessage,
+    Exit,
+    Hello,
+    Iteration,
+    ProgressMessage,
+    Start,
+)
 from harness.watch.console import ConsoleEvent
 from harness.watch.kinds import OutcomeKind
 from harness.watch.observation import AgentMessage, ConsoleBegan, Ended, Observation, ProgressMark, Stall
@@ -154,7 +163,9 @@ class _Said:
 
     hello: bool = False
     started: bool = False
-    windows: int = 0
+    reported: int = 0
+    #: The iteration that runs has hit its window, as the last progress message said.
+    open_hit: bool = False
     iterations: int = 0
     end: AgentMessage | None = None
     exit: AgentMessage | None = None
@@ -182,11 +193,15 @@ class _Said:
                 self.hello = self.started = True
             case Iteration():
                 self.iterations += 1
-                self.windows += bool(message.window and message.window.hit)
+                self.reported += bool(message.window and message.window.hit)
+                self.open_hit = False
+            case ProgressMessage():
+                self.open_hit = bool(message.window and message.window.hit)
             case End():
                 self.end = observation
                 self.iterations = max(self.iterations, message.iterations)
-                self.windows = max(self.windows, message.windows)
+                self.reported = max(self.reported, message.windows)
+                self.open_hit = False
             case Exit():
                 self.exit = observation
             case ErrorMessage():
@@ -194,6 +209,11 @@ class _Said:
                 self.errors.append(": ".join(part for part in (message.what, message.text) if part))
             case _:
                 pass
+
+    @property
+    def windows(self) -> int:
+        """Windows hit, with the one that a hang keeps open."""
+        return self.reported + self.open_hit
 
     def last_move(self, until_s: float) -> float | None:
         return max((move for move in self.moves if move <= until_s), default=None)

@@ -64,8 +64,8 @@ class ArmTally:
     """The trials of one arm, counted.
 
     `reproduced`: failures with the bug's own signature; `failed_otherwise`: failures without it. `windows`:
-    how often the window was hit in trials that answered, as the guest reported it; a trial that hung with the
-    bug's own signature hit one more, which it could not report any longer.
+    how often it was hit in trials that answered, as the guest reported it. `windows_to_hang`: those in
+    the reproducing trials, at least one each: how often the window was hit until the bug showed.
     """
 
     name: str
@@ -73,6 +73,7 @@ class ArmTally:
     reproduced: int
     failed_otherwise: int
     windows: int
+    windows_to_hang: int
 
     @property
     def trials(self) -> int:
@@ -83,11 +84,6 @@ class ArmTally:
     def answered(self) -> int:
         """Trials that say something about the kernel."""
         return sum(count for kind, count in self.outcomes if kind.is_answer)
-
-    @property
-    def exposure(self) -> int:
-        """Windows hit, with the one of each reproducing trial that the hang kept from being reported."""
-        return self.windows + self.reproduced
 
     @property
     def rate(self) -> float | None:
@@ -113,14 +109,18 @@ class Verdict:
 def tally(name: str, outcomes: Iterable[Judged], *, needs_windows: bool = True) -> ArmTally:
     """Count an arm's trials. Without `needs_windows`, every iteration of the stressor is a window."""
     counts: dict[OutcomeKind, int] = {}
-    reproduced = failed_otherwise = windows = 0
+    reproduced = failed_otherwise = windows = windows_to_hang = 0
     for outcome in outcomes:
         counts[outcome.kind] = counts.get(outcome.kind, 0) + 1
         if outcome.kind.is_answer:
-            windows += outcome.windows if needs_windows else outcome.iterations
+            hit = outcome.windows if needs_windows else outcome.iterations
+            windows += hit
+            windows_to_hang += max(1, hit) if outcome.is_bug else 0
             reproduced += outcome.is_bug
             failed_otherwise += outcome.kind.is_failure and not outcome.is_bug
-    return ArmTally(name, tuple(sorted(counts.items())), reproduced, failed_otherwise, windows)
+    return ArmTally(
+        name, tuple(sorted(counts.items())), reproduced, failed_otherwise, windows, windows_to_hang
+    )
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
@@ -157,8 +157,8 @@ def decide(control: ArmTally, candidate: ArmTally) -> Verdict:
     4. `not_reproduced`: the control never failed with the bug's own signature (there is no positive control).
     5. `inconclusive`: the exact 95 % intervals of both rates overlap (of equal arms, six of six against none
        of six is the smallest comparison in which they do not).
-    6. `inconclusive`: the candidate was exposed to fewer windows than the control needed for its hangs: those
-       of all its trials that answered, with the one that each hang hid. It may have been tried less.
+    6. `inconclusive`: the candidate hit fewer windows than the control did in the trials in which it hung: it
+       may have been tried less.
     7. `fixed`.
     """
     kind, reason = _decide(control, candidate)
@@ -185,14 +185,14 @@ def _decide(control: ArmTally, candidate: ArmTally) -> tuple[VerdictKind, str]:
         return VerdictKind.INCONCLUSIVE, (
             f"{_share(control)} fail, {_share(candidate)}: the 95 % intervals overlap, more trials are needed"
         )
-    if candidate.exposure < control.exposure:
+    if candidate.windows < control.windows_to_hang:
         return VerdictKind.INCONCLUSIVE, (
-            f"{candidate.name} hit {candidate.exposure} windows, {control.name} {control.exposure}: "
-            "more iterations are needed"
+            f"{candidate.name} hit {candidate.windows} windows, {control.name} needed "
+            f"{control.windows_to_hang} to hang: more iterations are needed"
         )
     return VerdictKind.FIXED, (
-        f"{_share(control)} fail with the bug's own signature, {_share(candidate)}, "
-        f"which hit {candidate.exposure} windows against {control.exposure}"
+        f"{_share(control)} failed with the bug's own signature, after {control.windows_to_hang} windows; "
+        f"{_share(candidate)}, in {candidate.windows} windows"
     )
 
 

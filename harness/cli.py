@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Verbs to calls, errors to exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from harness import __version__, verbs
+from harness.cache import default_cache_folder
+from harness.display import make_progress
+from harness.errors import HarnessError
+
+INTERRUPTED = 130
+
+EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; classify: nothing found),
+1 another verdict, 2 bad input, 3 a fault of the machine, 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser().parse_args(words, argparse.Namespace(argv=words))
+    signal.signal(signal.SIGTERM, _interrupt)
+    progress = make_progress(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
+    try:
+        return int(arguments.verb(arguments, progress))
+    except HarnessError as error:
+        progress.close()
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        progress.close()
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    finally:
+        progress.close()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="hmm-harness",
+        description="Does hmm_range_fault() livelock on this kernel, and does the fix work?",
+        epilog=EPILOG,
+    )
+    top.add_argument("--version", action="version", version=f"hmm-harness {__version__}")
+    commands = top.add_subparsers(metavar="VERB", required=True)
+
+    compare = commands.add_parser("compare", help="the experiment: control against candidate, and a verdict")
+    compare.add_argument(
+        "experiment", nargs="?", help="a YAML file or a built-in name (default: fits the tree)"
+    )
+    compare.add_argument(
+        "--patch",
+        action="append",
+        default=[],
+        metavar="[ARM=]FILE",
+        help="a further patch (default: the candidate)",
+    )
+    compare.add_argument(
+        "--try", dest="try_patch", metavar="FILE", help="the candidate is the control plus this patch"
+    )
+    compare.add_argument("--trials", type=int, metavar="N", help="trials an arm (default: 6)")
+    compare.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted comparison")
+    _trial_options(compare)
+    compare.set_defaults(verb=verbs.compare, verb_name="compare")
+
+    run = commands.add_parser("run", help="one trial")
+    _kernel_options(run)
+    run.add_argument("--kernel", required=True, help="a kernel of the experiment")
+    _trial_options(run)
+    run.set_defaults(verb=verbs.run, verb_name="run")
+
+    boot = commands.add_parser("boot", help="a shell in the guest")
+    _kernel_options(boot)
+    boot.add_argument("kernel", help="a kernel of the experiment")
+    _trial_options(boot)
+    boot.set_defaults(verb=verbs.boot, verb_name="boot")
+
+    classify = commands.add_parser("classify", help="what a console log says, offline")
+    classify.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    classify.add_argument("--json", action="store_true", help="one JSON object a file")
+    classify.set_defaults(verb=verbs.classify, verb_name="classify")
+
+    doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
+    doctor.add_argument("--json", action="store_true")
+    _folders(doctor)
+    doctor.set_defaults(verb=verbs.doctor, verb_name="doctor")
+    return top
+
+
+def _kernel_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--experiment", help="where the kernel is defined (default: the built-in one that has it)"
+    )
+    command.add_argument("--patch", action="append", default=[], metavar="FILE", help="a further patch")
+
+
+def _trial_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--tree", help="debian[:PACKAGE], tarball:URL#sha256=HEX, git:URL[@REV] or folder:PATH"
+    )
+    command.add_argument("--scenario", help="(default: trylock-starvation)")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="a scenario parameter",
+    )
+    command.add_argument("--seed", type=int, help="first seed (default: 1)")
+    command.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _boot_options(command)
+
+
+def _boot_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--preempt", choices=["none", "voluntary", "full", "lazy"])
+    command.add_argument("--cpus", type=int)
+    command.add_argument("--memory-mb", type=int)
+    command.add_argument("--machine", choices=["auto", "microvm", "q35"])
+    command.add_argument("--accel", choices=["auto", "tcg", "kvm"])
+    command.add_argument("--jobs", type=int, help="parallel compile jobs (default: CPUs + 1)")
+    _folders(command)
+
+
+def _folders(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--cache", type=Path, default=default_cache_folder(), help="(default: %(default)s)")
+    command.add_argument(
+        "--out", type=Path, default=Path("runs"), help="where evidence goes (default: ./%(default)s)"
+    )

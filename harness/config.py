@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An experiment file to frozen values: every error at once, each with file, line and key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import UserError
+from harness.suggest import did_you_mean
+from harness.yamlfile import load_yaml
+
+EXPERIMENTS = Path(__file__).resolve().parent / "experiment" / "builtin"
+
+Preempt = Literal["none", "voluntary", "full", "lazy"]
+Role = Literal["control", "candidate"]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+#: YAML has lists; the values inside stay strict.
+Words = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Frozen(BaseModel):
+    """Read strictly (no "2" for 2), no unknown keys, never changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DebianTree(Frozen):
+    """A Debian source package; `package: newest` is the newest linux-source of trixie-backports."""
+
+    kind: Literal["debian"] = "debian"
+    package: str = "newest"
+
+
+class TarballTree(Frozen):
+    """A release tarball: http, https or file URL, and the SHA-256 it must have."""
+
+    kind: Literal["tarball"]
+    url: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class GitTree(Frozen):
+    """A git repository (URL or path) at any revision."""
+
+    kind: Literal["git"]
+    url: str
+    revision: str = "HEAD"
+
+
+class FolderTree(Frozen):
+    """A folder of sources, which is only read."""
+
+    kind: Literal["folder"]
+    path: str
+
+
+TreeConfig = Annotated[DebianTree | TarballTree | GitTree | FolderTree, Field(discriminator="kind")]
+
+
+class KernelConfig(Frozen):
+    """A kernel: the tree with these patches (catalogue ids or files) and settings (`CONFIG_X=y`)."""
+
+    patches: Words = ()
+    config: Words = ()
+
+
+class ArmConfig(Frozen):
+    """One side of the comparison: a kernel, further patches, and what the experiment uses it as."""
+
+    kernel: str
+    role: Role
+    patches: Words = ()
+
+
+class BootConfig(Frozen):
+    """How a guest is started. Thresholds are ordered so that a cause reports before its consequences."""
+
+    preempt: Preempt = "none"
+    cpus: Annotated[int, Field(ge=1, le=8)] = 2
+    memory_mb: Annotated[int, Field(ge=256, le=65536)] = 1024
+    machine: Literal["auto", "microvm", "q35"] = "auto"
+    accel: Literal["auto", "tcg", "kvm"] = "auto"
+    #: `watchdog_thresh`, s; the soft lockup watchdog reports after twice this.
+    watchdog_thresh_s: Annotated[int, Field(ge=1, le=60)] = 1
+    #: `rcupdate.rcu_cpu_stall_timeout`, s.
+    rcu_stall_s: Annotated[int, Field(ge=3, le=300)] = 5
+    #: `workqueue.watchdog_thresh`, s.
+    workqueue_thresh_s: Annotated[int, Field(ge=1, le=300)] = 8
+    #: `kernel.hung_task_timeout_secs`, s.
+    hung_task_s: Annotated[int, Field(ge=1, le=600)] = 12
+    #: Further words for the kernel's command line.
+    cmdline: Words = ()
+
+
+class Experiment(Frozen):
+    """What `compare` does. Kernels are named by content; control and candidate are roles of the arms."""
+
+    #: Kernel versions this file is meant for, as in ">=7.0" or ">=6.12,<6.13"; empty: any.
+    versions: str = ""
+    scenario: str = "trylock-starvation"
+    #: Scenario parameters that differ from their defaults.
+    set: dict[str, int | str] = {}
+    tree: TreeConfig = DebianTree()
+    #: Used instead of the Debian source package on a host that is not Debian.
+    tarball: TarballTree | None = None
+    kernels: dict[str, KernelConfig]
+    arms: dict[str, ArmConfig]
+    boot: BootConfig = BootConfig()
+    trials: Annotated[int, Field(ge=1, le=10000)] = 6
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    #: Wall time of one trial, s.
+    trial_timeout_s: Annotated[int, Field(ge=5, le=86400)] = 120
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        for name, arm in self.arms.items():
+            if arm.kernel not in self.kernels:
+                hint = did_you_mean(arm.kernel, self.kernels)
+                raise ValueError(
+                    f"arm {name} names the kernel {arm.kernel}, which is not among kernels{hint}"
+                )
+        roles = sorted(arm.role for arm in self.arms.values())
+        if roles != ["candidate", "control"]:
+            raise ValueError(
+                "an experiment has two arms: one with `role: control`, one with `role: candidate`"
+            )
+        return self
+
+    def arm_of(self, role: Role) -> str:
+        """The name of the arm with this role."""
+        return next(name for name, arm in self.arms.items() if arm.role == role)
+
+
+def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Values from elsewhere than a file as a model; UserError with every defect."""
+    try:
+        # JSON has lists and strings only, which is what strict models take for tuples and words.
+        return model.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        defects = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise UserError(f"{where}: " + "; ".join(defects)) from error
+
+
+def builtin_experiments() -> dict[str, Path]:
+    """The experiments that come with the harness, by name."""
+    return {path.stem: path for path in sorted(EXPERIMENTS.glob("*.yaml"))}
+
+
+def load_experiment(reference: str) -> Experiment:
+    """An experiment by built-in name or by path; UserError with every defect of the file."""
+    builtin = builtin_experiments()
+    if reference in builtin:
+        return load_yaml(builtin[reference], Experiment)
+    path = Path(reference)
+    if not path.is_file():
+        raise UserError(
+            f"no experiment {reference!r}{did_you_mean(reference, builtin)}",
+            hint=f"a YAML file, or one of: {', '.join(builtin)}",
+        )
+    return load_yaml(path, Experiment)
+
+
+def parse_tree(text: str) -> DebianTree | TarballTree | GitTree | FolderTree:
+    """A tree as the command line names it.
+
+    `debian[:PACKAGE]`, `tarball:URL#sha256=HEX`, `git:URL[@REVISION]`, `folder:PATH`. UserError otherwise.
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "debian":
+        return DebianTree(package=rest or "newest")
+    if kind == "tarball" and "#sha256=" in rest:
+        url, _, digest = rest.partition("#sha256=")
+        if len(digest) == 64 and all(c in "0123456789abcdef" for c in digest):
+            return TarballTree(kind="tarball", url=url, sha256=digest)
+    if kind == "git" and rest:
+        url, at, revision = rest.rpartition("@")
+        # The `@` of ssh://user@host is no revision.
+        if at and "/" not in revision and ":" not in revision:
+            return GitTree(kind="git", url=url, revision=revision)
+        return GitTree(kind="git", url=rest)
+    if kind == "folder" and rest:
+        return FolderTree(kind="folder", path=rest)
+    raise UserError(
+        f"cannot read the tree {text!r}",
+        hint="debian[:PACKAGE], tarball:URL#sha256=HEX, git:URL[@REVISION] or folder:PATH",
+    )

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Control against candidate: alternating trials, a tally of each arm, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config import BootConfig, Experiment
+from harness.deadline import Deadline
+from harness.errors import InfraError
+from harness.experiment.kernels import BootableKernel, make_kernel
+from harness.experiment.options import Workshop
+from harness.experiment.statistics import ArmTally, Verdict, decide, tally
+from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, run_trial
+from harness.kernel.build import KernelBuild
+from harness.kernel.tree import KernelTree
+from harness.results.runfolder import TrialResult, finished_trials
+from harness.scenario.catalogue import load_scenario
+from harness.target.accel import choose_accel
+from harness.target.protocol import Machine
+from harness.target.qemu import QemuTarget
+from harness.target.repro import write_repro
+from harness.watch.kinds import OutcomeKind
+
+#: Booting a guest on KVM to see whether it runs may take so long, s.
+ACCEL_LIMIT_S = 60.0
+
+HEADER = ("trial", "arm", "kernel", "seed", "outcome", "windows", "iterations", "seconds")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison: everything its reports need."""
+
+    folder: Path
+    experiment: Experiment
+    stage: Stage
+    kernels: Mapping[str, BootableKernel]
+    results: tuple[TrialResult, ...]
+    tallies: Mapping[str, ArmTally]
+    verdict: Verdict
+    #: The command that does it again.
+    reproduce: str
+
+    def of(self, arm: str) -> list[TrialResult]:
+        """The trials of an arm, in order."""
+        return [result for result in self.results if result.arm == arm]
+
+
+def arm_kernels(
+    experiment: Experiment, tree: KernelTree, machine: Machine, workshop: Workshop
+) -> dict[str, BootableKernel]:
+    """Each arm's kernel with the arm's own patches, built or taken from the cache."""
+    return {
+        name: make_kernel(tree, experiment.kernels[arm.kernel], arm.patches, machine, workshop)
+        for name, arm in experiment.arms.items()
+    }
+
+
+def set_stage(boot: BootConfig, machine: Machine, kernel: KernelBuild, workshop: Workshop) -> Stage:
+    """QEMU on this machine, on KVM only if a guest has been seen to run on it."""
+    accel = choose_accel(
+        boot.accel,
+        kernel.boot_image,
+        machine,
+        workshop.cache,
+        workshop.progress,
+        Deadline.after(ACCEL_LIMIT_S),
+    )
+    return Stage(QemuTarget(), machine, accel)
+
+
+def compare(
+    experiment: Experiment,
+    kernels: Mapping[str, BootableKernel],
+    stage: Stage,
+    folder: Path,
+    workshop: Workshop,
+    reproduce: str,
+) -> Comparison:
+    """Run all trials and judge. Trials that the folder holds already are not run again.
+
+    The number of trials is fixed beforehand: stopping early would spoil the intervals. Raises InfraError
+    when the first trial of an arm ends as `infra_error`, for all others would too.
+    """
+    scenario = load_scenario(experiment.scenario)
+    plans = [
+        TrialPlan(
+            arm=arm,
+            index=index,
+            seed=experiment.seed + index,
+            scenario=scenario,
+            values=scenario.values(experiment.set),
+            kernel=kernels[arm],
+            boot=experiment.boot,
+            stage=stage,
+            timeout_s=experiment.trial_timeout_s,
+            command=reproduce,
+        )
+        for index, arm in _alternate(experiment)
+    ]
+    done = finished_trials(folder, {arm: kernel.build.key for arm, kernel in kernels.items()})
+    results: list[TrialResult] = []
+    for plan in plans:
+        result = done.get((plan.arm, plan.index)) or run_trial(plan, folder)
+        results.append(result)
+        workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
+        if plan.index == 1 and result.kind is OutcomeKind.INFRA_ERROR:
+            raise InfraError(
+                f"the first trial of {plan.arm}: {result.title}", hint=f"see {folder / result.folder}"
+            )
+    _write_repro(folder, plans, results)
+    tallies = {
+        name: tally(name, [r for r in results if r.arm == name], needs_windows=scenario.oracle.windows)
+        for name in experiment.arms
+    }
+    verdict = decide(tallies[experiment.arm_of("control")], tallies[experiment.arm_of("candidate")])
+    return Comparison(folder, experiment, stage, kernels, tuple(results), tallies, verdict, reproduce)
+
+
+def _alternate(experiment: Experiment) -> Iterator[tuple[int, str]]:
+    """(trial from 1, arm): the arms take turns, also in who goes first, so that a drift hits both alike."""
+    order: list[str] = [experiment.arm_of("control"), experiment.arm_of("candidate")]
+    for index in range(1, experiment.trials + 1):
+        yield from ((index, arm) for arm in (order if index % 2 else reversed(order)))
+
+
+def _row(result: TrialResult, experiment: Experiment) -> tuple[str, ...]:
+    bug = " (the bug)" if result.is_bug else ""
+    return (
+        str(result.index),
+        result.arm,
+        experiment.arms[result.arm].kernel,
+        str(result.seed),
+        f"{result.kind}{bug}",
+        str(result.windows),
+        str(result.iterations),
+        f"{result.seconds:.1f}",
+    )
+
+
+def _write_repro(folder: Path, plans: Sequence[TrialPlan], results: Sequence[TrialResult]) -> None:
+    """Leave a trial that showed the bug, or else failed, for somebody with QEMU only."""
+    pairs = list(zip(plans, results, strict=True))
+    plan, result = max(pairs, key=lambda pair: (pair[1].is_bug, pair[1].is_failure))
+    title = f"{plan.kernel.build.release}, preempt={plan.boot.preempt}: {result.title}"
+    image = folder / result.folder / INITRAMFS
+    boot = boot_plan(plan.kernel, plan.boot, plan.stage, image)
+    write_repro(folder / "repro", boot, title=title, seconds=result.seconds)

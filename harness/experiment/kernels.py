@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From the kernels an experiment names to finished builds and the programs for their guests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.assets import asset
+from harness.config import (
+    DebianTree,
+    Experiment,
+    FolderTree,
+    GitTree,
+    KernelConfig,
+    TarballTree,
+    builtin_experiments,
+    load_experiment,
+)
+from harness.deadline import Deadline
+from harness.errors import UserError
+from harness.experiment.options import BUILD_LIMIT_S, FETCH_LIMIT_S, Workshop
+from harness.kernel.build import BuildRequest, KernelBuild, build_kernel
+from harness.kernel.kconfig import parse_setting
+from harness.kernel.patches import Catalogue, Patch, in_range, read_patches
+from harness.kernel.tree import DebianSpec, FolderSpec, GitSpec, KernelTree, TarballSpec, TreeSpec, fetch_tree
+from harness.kmod import GuestPrograms, build_guest_programs
+from harness.suggest import did_you_mean
+from harness.target.protocol import Machine
+
+Tree = DebianTree | TarballTree | GitTree | FolderTree
+
+
+@dataclass(frozen=True)
+class BootableKernel:
+    """A kernel and what its guest runs."""
+
+    build: KernelBuild
+    programs: GuestPrograms
+
+
+def tree_spec(tree: Tree) -> TreeSpec:
+    """What the kernel room is asked for."""
+    match tree:
+        case DebianTree(package=package):
+            return DebianSpec(package=None if package == "newest" else package)
+        case TarballTree(url=url, sha256=sha256):
+            return TarballSpec(url, sha256)
+        case GitTree(url=url, revision=revision):
+            return GitSpec(url, revision)
+        case FolderTree(path=path):
+            return FolderSpec(Path(path))
+
+
+def get_tree(tree: Tree, workshop: Workshop, fallback: TarballTree | None = None) -> KernelTree:
+    """Fetch a tree, or take it from the cache."""
+    spec = tree_spec(fallback) if fallback else None
+    with workshop.progress.step("kernel source"):
+        return fetch_tree(
+            tree_spec(tree),
+            workshop.cache,
+            workshop.progress,
+            Deadline.after(FETCH_LIMIT_S),
+            fallback=spec if isinstance(spec, TarballSpec) else None,
+        )
+
+
+def experiment_for(version: str) -> tuple[str, Experiment]:
+    """The built-in experiment for a kernel version; UserError if there is none."""
+    loaded = {name: load_experiment(name) for name in builtin_experiments()}
+    for name, experiment in loaded.items():
+        if in_range(version, experiment.versions):
+            return name, experiment
+    ranges = ", ".join(f"{name} ({experiment.versions})" for name, experiment in loaded.items())
+    raise UserError(
+        f"no built-in experiment for kernel {version}: {ranges}",
+        hint="write one (see README, Experiments) and give it as the argument",
+    )
+
+
+def check_version(experiment: Experiment, tree: KernelTree) -> None:
+    """UserError if the experiment is not meant for the tree's version."""
+    if experiment.versions and not in_range(tree.version, experiment.versions):
+        raise UserError(
+            f"the experiment is for kernels {experiment.versions}, {tree.description} is {tree.version}",
+            hint="choose another tree (--tree) or another experiment",
+        )
+
+
+def resolve_patches(names: Sequence[str], tree: KernelTree) -> tuple[Patch, ...]:
+    """Catalogue ids and files, in order. UserError for an unknown one."""
+    catalogue = Catalogue.load()
+    patches: list[Patch] = []
+    for name in names:
+        path = Path(name)
+        if name in catalogue.ids or not path.is_file():
+            patches.append(catalogue.resolve(name, tree.version))
+        else:
+            patches += read_patches(path)
+    return tuple(patches)
+
+
+def make_kernel(
+    tree: KernelTree, kernel: KernelConfig, extra_patches: Sequence[str], machine: Machine, workshop: Workshop
+) -> BootableKernel:
+    """Build a kernel and its guest's programs, or take them from the cache."""
+    request = BuildRequest(
+        tree=tree,
+        patches=resolve_patches((*kernel.patches, *extra_patches), tree),
+        fragments=(asset("qemu", "kconfig", "base.config"), asset("qemu", "kconfig", f"{machine}.config")),
+        extra=tuple(parse_setting(setting) for setting in kernel.config),
+        jobs=workshop.jobs,
+    )
+    deadline = Deadline.after(BUILD_LIMIT_S)
+    build = build_kernel(request, workshop.cache, workshop.progress, deadline)
+    programs = build_guest_programs(request, build, workshop.cache, workshop.progress, deadline)
+    return BootableKernel(build, programs)
+
+
+def experiment_with(kernel: str) -> Experiment:
+    """The built-in experiment that has a kernel of this name; UserError if none has."""
+    known: list[str] = []
+    for name in builtin_experiments():
+        experiment = load_experiment(name)
+        known += experiment.kernels
+        if kernel in experiment.kernels:
+            return experiment
+    raise UserError(
+        f"no kernel {kernel!r}{did_you_mean(kernel, known)}",
+        hint=f"one of {', '.join(known)}, or one of your own with --experiment FILE",
+    )
+
+
+def kernel_of(experiment: Experiment, name: str) -> KernelConfig:
+    """A kernel of an experiment by name; UserError if there is none."""
+    if name not in experiment.kernels:
+        raise UserError(
+            f"the experiment has no kernel {name!r}{did_you_mean(name, experiment.kernels)}",
+            hint=f"one of {', '.join(experiment.kernels)}",
+        )
+    return experiment.kernels[name]

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run was asked to do beside its experiment: places, limits, and the means it works with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cache import Cache
+from harness.progress import Progress
+
+#: Longest a source download may take, s; a build, s.
+FETCH_LIMIT_S = 3600.0
+BUILD_LIMIT_S = 4 * 3600.0
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where things are made and kept, and who hears of it."""
+
+    cache: Cache
+    progress: Progress
+    #: Parallel compile jobs.
+    jobs: int
+
+    @classmethod
+    def at(cls, cache: Path, progress: Progress, jobs: int | None) -> Workshop:
+        """A workshop at a cache folder; one compile job more than there are CPUs unless told."""
+        return cls(Cache(cache.resolve()), progress, jobs or (os.cpu_count() or 1) + 1)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A comparison as one JSON object, and as the text a person posts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from harness.experiment.compare import Comparison
+from harness.experiment.trial import kernel_json
+from harness.results.runfolder import SCHEMA, TrialResult
+
+#: Lines of a splat shown at the end of a comparison, and those that a reader of a report skips.
+SHOWN_SPLAT = 20
+_REGISTERS = re.compile(r"(Code|R[0-9A-Z]{2}|FS|CS|CR2|DR\d|Modules linked in|Tainted|PKRU): ?")
+
+
+def comparison_json(done: Comparison) -> dict[str, Any]:
+    """The object that `compare --json` prints; its keys are a promise."""
+    return {
+        "schema": SCHEMA,
+        "verdict": str(done.verdict.kind),
+        "reason": done.verdict.reason,
+        "scenario": done.experiment.scenario,
+        "set": dict(done.experiment.set),
+        "arms": [_arm_json(done, name) for name in done.experiment.arms],
+        "p_value": done.verdict.p_value,
+        "evidence": [str(done.folder / result.folder) for result in done.results],
+        "repro": str(done.folder / "repro"),
+        "reproduce": done.reproduce,
+    }
+
+
+def _arm_json(done: Comparison, name: str) -> dict[str, Any]:
+    counted = done.tallies[name]
+    results = done.of(name)
+    boot = done.experiment.boot.model_dump(mode="json")
+    return {
+        "name": name,
+        "role": done.experiment.arms[name].role,
+        "kernel": {"name": done.experiment.arms[name].kernel, **kernel_json(done.kernels[name].build)},
+        "boot": {
+            **boot,
+            "machine": done.stage.machine,
+            "accel": done.stage.accel,
+            # What the running kernel said, which every trial checks against what was asked for.
+            "preempt": next((result.preempt for result in results if result.preempt), boot["preempt"]),
+        },
+        "trials": counted.trials,
+        "answered": counted.answered,
+        "outcomes": {str(kind): count for kind, count in counted.outcomes},
+        "reproduced": counted.reproduced,
+        "windows": counted.windows,
+        "rate": counted.rate,
+        "ci95": [counted.ci95.low, counted.ci95.high],
+    }
+
+
+def comparison_text(done: Comparison) -> str:
+    """The verdict, the table, what was enabled, the splat's first lines, and where everything is."""
+    lines = ["", f"verdict: {done.verdict.kind}", f"  {done.verdict.reason}", ""]
+    head = ("arm", "kernel", "trials", "bug", "rate", "95 % interval", "windows", "outcomes")
+    rows = [head, *(_arm_row(done, name) for name in done.experiment.arms)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines += [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    if done.verdict.p_value is not None:
+        lines.append(f"  Fisher's exact p (two-sided): {done.verdict.p_value:.2g}")
+    build = next(iter(done.kernels.values())).build
+    boot = done.experiment.boot
+    lines += [
+        "",
+        f"  tree     {build.tree}",
+        f"  guest    {done.stage.machine} on {done.stage.accel}, {boot.cpus} CPUs, preempt={boot.preempt}, "
+        f"watchdog_thresh={boot.watchdog_thresh_s}",
+        "  scenario "
+        + " ".join(
+            [done.experiment.scenario, *(f"{name}={value}" for name, value in done.experiment.set.items())]
+        ),
+    ]
+    for name in done.experiment.arms:
+        for patch in done.kernels[name].build.patches:
+            note = f" ({patch.note})" if patch.note else ""
+            lines.append(f"  {name:8} {patch.role}: {patch.name}, {patch.status}{note}")
+    shown = next((result for result in done.results if result.is_bug and result.splat), None) or next(
+        (result for result in done.results if result.splat), None
+    )
+    if shown:
+        lines += ["", f"  {shown.arm}, trial {shown.index} ({shown.folder}/console.log has it all):"]
+        lines += _splat_lines(shown.splat)
+    lines += [
+        "",
+        f"  evidence     {done.folder}",
+        f"  without us   {done.folder}/repro/run.sh (needs QEMU only)",
+        f"  again        {done.reproduce}",
+    ]
+    return "\n".join(lines)
+
+
+def _splat_lines(splat: Sequence[str]) -> list[str]:
+    """The lines that name task, place and stack; registers are left to the log."""
+    return [f"    {line}" for line in _telling(splat)][:SHOWN_SPLAT]
+
+
+def _telling(splat: Sequence[str]) -> Iterator[str]:
+    for number, line in enumerate(splat):
+        if line.lstrip().startswith("entry_SYSCALL"):
+            yield line
+            return
+        kernel_ip = line.startswith("RIP: 0010") and number < 10
+        if kernel_ip or not (_REGISTERS.match(line) or line.startswith("RIP")):
+            yield line
+
+
+def _arm_row(done: Comparison, name: str) -> tuple[str, ...]:
+    counted = done.tallies[name]
+    return (
+        name,
+        done.experiment.arms[name].kernel,
+        str(counted.trials),
+        str(counted.reproduced),
+        "-" if counted.rate is None else f"{counted.rate:.2f}",
+        f"{counted.ci95.low:.2f} to {counted.ci95.high:.2f}",
+        str(counted.windows),
+        ", ".join(f"{count} {kind}" for kind, count in counted.outcomes),
+    )
+
+
+def trial_json(result: TrialResult, folder: str) -> dict[str, Any]:
+    """The object that `run --json` prints."""
+    return {"schema": SCHEMA, **result.as_json(), "evidence": folder}
+
+
+def trial_text(result: TrialResult, folder: str) -> str:
+    """One trial's end, for a person."""
+    lines = ["", f"outcome: {result.kind}", f"  {result.title}"]
+    if result.signature:
+        lines.append(
+            f"  signature: {result.signature}{' (the bug of this scenario)' if result.is_bug else ''}"
+        )
+    lines += _splat_lines(result.splat)
+    lines.append(f"  evidence: {folder}")
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The folder of a run: written first, closed last; whatever was measured is in it at any moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.cache import disk_errors, write_atomically
+from harness.errors import UserError
+from harness.watch.kinds import OutcomeKind
+
+SCHEMA = 1
+RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one trial came to; the same live and read back from its `run.json`."""
+
+    arm: str
+    index: int
+    seed: int
+    kind: OutcomeKind
+    title: str
+    #: The class and top frames of what decided, without offsets; empty if nothing did.
+    signature: str
+    #: True if that is the scenario's own bug.
+    is_bug: bool
+    #: Iterations in which all conditions of the bug met.
+    windows: int
+    iterations: int
+    #: Wall time from power-on to the end, s.
+    seconds: float
+    #: The preemption model that the guest reported.
+    preempt: str
+    #: The trial's folder, relative to the run's.
+    folder: str
+    #: First lines of the splat.
+    splat: tuple[str, ...] = field(default=())
+
+    @property
+    def is_answer(self) -> bool:
+        """False for an outcome that says nothing about the kernel."""
+        return self.kind.is_answer
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the kernel failed."""
+        return self.kind.is_failure
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as JSON values; `outcome` is the kind."""
+        fields = asdict(self)
+        return {"outcome": str(fields.pop("kind")), **fields}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TrialResult:
+        """What `as_json` gave."""
+        fields = dict(value)
+        kind = OutcomeKind(fields.pop("outcome"))
+        return cls(kind=kind, **{**fields, "splat": tuple(fields["splat"])})
+
+
+def make_run_folder(out: Path, name: str) -> Path:
+    """A new folder `out/YYYYmmdd-HHMMSS-name`, never one that exists."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = out / f"{stamp}-{name}{suffix}"
+        with disk_errors(folder):
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+        return folder
+    raise UserError(f"{out} has a thousand runs of this second", hint="give another folder with --out")
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Replace the folder's `run.json` in one step."""
+    text = json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n"
+    write_atomically(folder / RECORD, text.encode())
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The folder's `run.json`; UserError if it is none of ours."""
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}", hint="give the folder of a run of this program") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise UserError(f"{path} is no record of schema {SCHEMA}")
+    return record
+
+
+def finished_trials(folder: Path, builds: Mapping[str, str]) -> dict[tuple[str, int], TrialResult]:
+    """The finished trials of a run, by arm and index.
+
+    Left out: what was cut short, and what ran on another kernel than `builds` names for its arm (by key).
+    """
+    found = {}
+    for path in sorted(folder.glob(f"trials/*/{RECORD}")):
+        record = read_record(path.parent)
+        if record.get("state") == "finished" and record["kernel"]["build"] == builds.get(record["arm"]):
+            result = TrialResult.from_json(record["result"])
+            found[(result.arm, result.index)] = result
+    return found

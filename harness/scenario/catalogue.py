@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The scenarios: what each needs, its parameters, and what says that the bug was met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from harness.config import BootConfig, Frozen, Preempt, Words
+from harness.errors import UserError
+from harness.judge import Oracle, StackRule
+from harness.suggest import did_you_mean
+from harness.watch.kinds import OutcomeKind
+from harness.yamlfile import load_yaml
+
+CATALOGUE = Path(__file__).resolve().parent
+
+Value = int | str
+
+
+class IntParameter(Frozen):
+    """A whole number, with its unit and the range the stressor takes."""
+
+    type: Literal["int"]
+    default: int
+    minimum: int
+    maximum: int
+    unit: str = ""
+    help: str
+
+    def read(self, value: Value) -> int:
+        """The value, from YAML or as typed on a command line; ValueError says what is allowed."""
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+        if not self.minimum <= number <= self.maximum:
+            raise ValueError(f"must be from {self.minimum} to {self.maximum} {self.unit}".rstrip())
+        return number
+
+
+class ChoiceParameter(Frozen):
+    """One word of a few."""
+
+    type: Literal["choice"]
+    default: str
+    choices: Words
+    help: str
+
+    def read(self, value: Value) -> str:
+        """The word; ValueError names the words there are."""
+        if value not in self.choices:
+            raise ValueError(
+                f"must be one of {', '.join(self.choices)}{did_you_mean(str(value), self.choices)}"
+            )
+        return str(value)
+
+
+Parameter = Annotated[IntParameter | ChoiceParameter, Field(discriminator="type")]
+
+
+class Needs(Frozen):
+    """What the guest must have, or the scenario tests nothing."""
+
+    cpus: int = 1
+    preempt: Annotated[tuple[Preempt, ...], Field(strict=False)]
+
+
+class RuleConfig(Frozen):
+    """One way the bug shows on the console; functions are shell patterns. See `harness.judge.StackRule`."""
+
+    kinds: tuple[Annotated[OutcomeKind, Field(strict=False)], ...] = Field(strict=False)
+    frames: Words
+    not_frames: Words = ()
+
+
+class OracleConfig(Frozen):
+    """The bug's own signature, and what a trial must have done to answer anything."""
+
+    rules: tuple[RuleConfig, ...] = Field(strict=False)
+    #: A trial without a window (the conditions met at once) answers nothing.
+    windows: bool
+    #: Host seconds without an iteration or a counter that moves, after which the guest is hung.
+    stall_s: int
+
+
+class Scenario(Frozen):
+    """One entry of the catalogue, from its YAML file."""
+
+    name: str
+    title: str
+    bug: str
+    description: str
+    needs: Needs
+    parameters: dict[str, Parameter]
+    oracle: OracleConfig
+
+    def values(self, given: Mapping[str, Value]) -> dict[str, Value]:
+        """All parameters, defaults filled in; UserError names every one that is unknown or out of range."""
+        defects = []
+        values: dict[str, Value] = {name: parameter.default for name, parameter in self.parameters.items()}
+        for name, value in given.items():
+            if name not in self.parameters:
+                defects.append(f"{name}: no such parameter{did_you_mean(name, self.parameters)}")
+                continue
+            try:
+                values[name] = self.parameters[name].read(value)
+            except ValueError as error:
+                defects.append(f"{name}={value}: {error}")
+        if defects:
+            raise UserError(
+                f"scenario {self.name}: " + "; ".join(defects),
+                hint="parameters: " + ", ".join(f"{name}={p.default}" for name, p in self.parameters.items()),
+            )
+        return values
+
+    def judge_by(self) -> Oracle:
+        """The oracle as `harness.judge` takes it."""
+        rules = tuple(
+            StackRule(frozenset(rule.kinds), rule.frames, rule.not_frames) for rule in self.oracle.rules
+        )
+        return Oracle(rules, needs_windows=self.oracle.windows)
+
+    def check(self, boot: BootConfig, values: Mapping[str, Value]) -> None:
+        """UserError if the guest as planned cannot run this scenario."""
+        if boot.cpus < self.needs.cpus:
+            raise UserError(f"scenario {self.name} needs {self.needs.cpus} CPUs, the guest has {boot.cpus}")
+        if boot.preempt not in self.needs.preempt:
+            raise UserError(
+                f"scenario {self.name} does not run under preempt={boot.preempt}",
+                hint=f"one of: {', '.join(self.needs.preempt)}",
+            )
+        for name, value in values.items():
+            if name.endswith("_cpu") and isinstance(value, int) and value >= boot.cpus:
+                raise UserError(f"{name}={value}, but the guest has CPUs 0 to {boot.cpus - 1}")
+
+
+def scenario_names() -> list[str]:
+    """The names in the catalogue."""
+    return sorted(path.stem for path in CATALOGUE.glob("*.yaml"))
+
+
+def load_scenario(name: str) -> Scenario:
+    """A scenario by name; UserError if there is none."""
+    names = scenario_names()
+    if name not in names:
+        raise UserError(
+            f"no scenario {name!r}{did_you_mean(name, names)}", hint=f"scenarios: {', '.join(names)}"
+        )
+    return load_yaml(CATALOGUE / f"{name}.yaml", Scenario)
+
+
+def parse_settings(settings: list[str]) -> dict[str, Value]:
+    """`key=value` words of a command line as a mapping; UserError for a word without `=`."""
+    values: dict[str, Value] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UserError(
+                f"cannot read --set {setting!r}", hint="--set key=value, as in --set iterations=50"
+            )
+        values[key] = value
+    return values

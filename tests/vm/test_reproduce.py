@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The main job: the verdict on a real fix, on two trees, with the evidence on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.results.runfolder import read_record
+from tests.vm.conftest import HARNESS, Kernels, Ran, harness, qemu_of
+
+pytestmark = pytest.mark.vm
+
+
+def arm(result: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(arm for arm in result["arms"] if arm["name"] == name)
+
+
+def check_proven(ran: Ran, version: str) -> dict[str, Any]:
+    """What a verdict `fixed` must stand on."""
+    assert ran.status == 0, ran.err
+    result = ran.json
+    assert (
+        result["schema"] == 1 and result["verdict"] == "fixed" and result["scenario"] == "trylock-starvation"
+    )
+    control, candidate = arm(result, "unfixed"), arm(result, "fixed")
+    assert control["trials"] == candidate["trials"] == 6
+    assert control["reproduced"] == 6 and control["rate"] == 1.0
+    assert candidate["outcomes"] == {"completed": 6} and candidate["rate"] == 0.0
+    assert control["ci95"][0] > candidate["ci95"][1]
+    assert candidate["windows"] >= control["reproduced"]
+    assert result["p_value"] < 0.01
+    for side in (control, candidate):
+        assert side["kernel"]["release"].startswith(version)
+        assert side["boot"]["preempt"] == "none" and side["boot"]["cpus"] == 2
+    assert control["kernel"]["config_sha"] == candidate["kernel"]["config_sha"]
+    for place in result["evidence"]:
+        assert read_record(Path(place))["state"] == "finished"
+        assert (Path(place) / "console.log").is_file() and (Path(place) / "agent.jsonl").is_file()
+    return result
+
+
+@pytest.fixture(scope="module")
+def verdict(newest: Kernels, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("newest")
+    return check_proven(harness("compare", "--json", out=out), newest.tree.version)
+
+
+def test_newest_tree_livelocks_without_the_fix_and_not_with_it(verdict: dict[str, Any]) -> None:
+    patches = {patch["name"]: patch for patch in arm(verdict, "fixed")["kernel"]["patches"]}
+    assert "upstream" in patches["x86-preempt-choice"]["note"], "the report must say what the enabler makes"
+
+
+def test_6_12_livelocks_with_the_trylock_change_alone(linux_6_12: Kernels, tmp_path: Path) -> None:
+    result = check_proven(harness("compare", "linux-6.12", "--json", out=tmp_path), "6.12.")
+    statuses = [patch["status"] for patch in arm(result, "fixed")["kernel"]["patches"]]
+    assert statuses == ["applied", "applied"]
+
+
+def test_a_hang_names_the_spinner_and_the_bug(
+    verdict: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Path(next(place for place in verdict["evidence"] if place.endswith("-unfixed")))
+    record = read_record(place)["result"]
+    assert record["is_bug"] and "hmm_range_fault" in " ".join(record["splat"])
+    assert main(["classify", "--json", str(place / "console.log")]) == 1
+    offline = json.loads(capsys.readouterr().out)
+    assert offline["outcome"] == record["outcome"] and offline["title"] == record["title"]
+
+
+def test_the_repro_folder_shows_the_hang_with_qemu_alone(verdict: dict[str, Any]) -> None:
+    script = Path(verdict["repro"]) / "run.sh"
+    child = subprocess.Popen(
+        [str(script)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"PATH": "/usr/bin:/bin"},
+        start_new_session=True,
+    )
+    try:
+        assert child.stdout is not None
+        seen = b""
+        until = time.monotonic() + 120
+        while b"soft lockup" not in seen and time.monotonic() < until and (line := child.stdout.readline()):
+            seen += line
+        assert b"soft lockup" in seen, seen.decode(errors="replace")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def own_experiment(folder: Path, kernels: Kernels, control: str, candidate: str) -> str:
+    """An experiment file with the given kernels of the built-in one as its arms."""
+    value = kernels.experiment.model_dump(mode="json")
+    value["arms"] = {
+        "unfixed": {"kernel": control, "role": "control"},
+        "fixed": {"kernel": candidate, "role": "candidate"},
+    }
+    path = folder / "own.yaml"
+    path.write_text(json.dumps(value))
+    return str(path)
+
+
+def names(kernels: Kernels) -> tuple[str, str]:
+    return kernels.experiment.arms["unfixed"].kernel, kernels.experiment.arms["fixed"].kernel
+
+
+def test_a_candidate_that_still_hangs_is_not_fixed(newest: Kernels, tmp_path: Path) -> None:
+    unfixed, _ = names(newest)
+    own = own_experiment(tmp_path, newest, unfixed, unfixed)
+    ran = harness("compare", own, "--trials", "1", "--json", out=tmp_path)
+    assert (ran.status, ran.json["verdict"]) == (1, "not_fixed")
+
+
+def test_without_a_positive_control_nothing_is_fixed(newest: Kernels, tmp_path: Path) -> None:
+    _, fixed = names(newest)
+    own = own_experiment(tmp_path, newest, fixed, fixed)
+    ran = harness("compare", own, "--trials", "2", "--json", out=tmp_path)
+    assert (ran.status, ran.json["verdict"]) == (1, "not_reproduced")
+
+
+def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(newest: Kernels, tmp_path: Path) -> None:
+    argv = [str(HARNESS), "compare", "--trials", "2", "--json", "--out", str(tmp_path)]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not list(tmp_path.glob("*/trials/002-*/console.log")):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130 and "--resume" in err
+    assert qemu_of(tmp_path) == []
+    (folder,) = tmp_path.iterdir()
+    assert read_record(folder)["state"] == "interrupted"
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("trials/001-*/console.log")}
+    assert len(finished) == 2
+    ran = harness("compare", "--resume", str(folder), "--json", out=tmp_path)
+    assert ran.status == 1 and ran.json["verdict"] == "inconclusive", ran.err
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a finished trial ran again"
+    assert arm(ran.json, "unfixed")["trials"] == 2
