@@ -12,6 +12,7 @@ from harness.config import Experiment, parse_tree, validated
 from harness.errors import UserError
 from harness.kernel.patches import Catalogue, read_patches
 from harness.process import command_line
+from harness.results.runfolder import program
 from harness.scenario.catalogue import load_scenario, parse_settings
 from harness.suggest import did_you_mean
 
@@ -25,6 +26,8 @@ def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experime
     if arguments.tree:
         changes["tree"] = parse_tree(arguments.tree).model_dump(mode="json")
     changes |= {name: getattr(arguments, name) for name in _TOP if getattr(arguments, name, None) is not None}
+    if changes["scenario"] != base.scenario:
+        changes["set"] = {}  # those parameters are the other scenario's
     changes["set"] |= parse_settings(arguments.settings)
     changes["boot"] |= {
         name: getattr(arguments, name) for name in _BOOT if getattr(arguments, name) is not None
@@ -73,4 +76,4 @@ def patch_files(names: Sequence[str]) -> list[str]:
 
 def command_of(arguments: argparse.Namespace) -> str:
     """The command that was given, to give again."""
-    return command_line(["hmm-harness", *arguments.argv])
+    return command_line([program(), *arguments.argv])

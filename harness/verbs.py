@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from harness.arguments import command_of, experiment_from, patch_files
 from harness.cache import Cache
-from harness.config import Experiment, load_experiment, validated
+from harness.config import Experiment, load_experiment
 from harness.display import Display
 from harness.doctor import Finding, as_json, findings, healthy
 from harness.errors import InfraError
@@ -30,7 +29,15 @@ from harness.experiment.options import Workshop
 from harness.experiment.report import comparison_json, comparison_text, trial_json, trial_text
 from harness.experiment.statistics import VerdictKind
 from harness.experiment.trial import Stage, TrialPlan, boot_plan, program_entries, run_trial
-from harness.results.runfolder import make_run_folder, read_record, write_record
+from harness.process import command_line
+from harness.results.runfolder import (
+    EXPERIMENT,
+    make_run_folder,
+    program,
+    read_record,
+    write_experiment,
+    write_record,
+)
 from harness.scenario.catalogue import load_scenario
 from harness.target.accel import known_answer
 from harness.target.machine import pick_machine
@@ -47,9 +54,11 @@ def compare(arguments: argparse.Namespace, display: Display) -> int:
     workshop = Workshop.at(arguments.cache, display, arguments.jobs)
     if arguments.resume:
         folder = arguments.resume.resolve()
-        experiment = validated(Experiment, read_record(folder)["experiment"], str(folder))
+        again = read_record(folder)["reproduce"]
+        experiment = load_experiment(str(folder / EXPERIMENT))
         tree = get_tree(experiment.tree, workshop, experiment.tarball)
     else:
+        again = command_of(arguments)
         experiment = experiment_from(arguments, load_experiment(arguments.experiment or DEFAULT_EXPERIMENT))
         tree = get_tree(experiment.tree, workshop, experiment.tarball)
         if not arguments.experiment:
@@ -57,9 +66,9 @@ def compare(arguments: argparse.Namespace, display: Display) -> int:
             display.note(f"{tree.description}: experiment {name}")
             experiment = experiment_from(arguments, builtin)
         folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
+        write_experiment(folder, experiment.model_dump(mode="json"))
     check_version(experiment, tree)
-    again = command_of(arguments)
-    record = {"experiment": experiment.model_dump(mode="json"), "tree": tree.description, "reproduce": again}
+    record = {"tree": tree.description, "reproduce": again}
     write_record(folder, {"state": "building", **record})
     try:
         machine = pick_machine(experiment.boot.machine)
@@ -70,7 +79,7 @@ def compare(arguments: argparse.Namespace, display: Display) -> int:
     except BaseException:
         write_record(folder, {"state": "interrupted", **record})
         display.note(f"what was measured is in {folder}")
-        display.note(f"go on with: hmm-harness compare --resume {shlex.quote(str(folder))}")
+        display.note(f"go on with: {command_line([program(), 'compare', '--resume', str(folder)])}")
         raise
     return _report(done, record, arguments, display)
 
@@ -113,7 +122,7 @@ def run(arguments: argparse.Namespace, display: Display) -> int:
     print(trial_text(result, evidence), file=display.stream)
     if arguments.json:
         print(json.dumps(trial_json(result, evidence)), flush=True)
-    if result.kind is OutcomeKind.INFRA_ERROR:
+    if result.kind in (OutcomeKind.INFRA_ERROR, OutcomeKind.TARGET_LOST):
         return 3
     return 0 if result.kind is OutcomeKind.COMPLETED else 1
 

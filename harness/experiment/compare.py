@@ -16,7 +16,8 @@ from harness.experiment.statistics import ArmTally, Verdict, decide, tally
 from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, run_trial
 from harness.kernel.build import KernelBuild
 from harness.kernel.tree import KernelTree
-from harness.results.runfolder import TrialResult, finished_trials
+from harness.process import command_line
+from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
 from harness.scenario.catalogue import load_scenario
 from harness.target.accel import choose_accel
 from harness.target.protocol import Machine
@@ -90,14 +91,14 @@ def compare(
         TrialPlan(
             arm=arm,
             index=index,
-            seed=experiment.seed + index,
+            seed=experiment.seed + index - 1,
             scenario=scenario,
             values=scenario.values(experiment.set),
             kernel=kernels[arm],
             boot=experiment.boot,
             stage=stage,
             timeout_s=experiment.trial_timeout_s,
-            command=reproduce,
+            command=_trial_command(experiment, arm, index, folder),
         )
         for index, arm in _alternate(experiment)
     ]
@@ -118,6 +119,15 @@ def compare(
     }
     verdict = decide(tallies[experiment.arm_of("control")], tallies[experiment.arm_of("candidate")])
     return Comparison(folder, experiment, stage, kernels, tuple(results), tallies, verdict, reproduce)
+
+
+def _trial_command(experiment: Experiment, arm: str, index: int, folder: Path) -> str:
+    """The command that runs one trial again."""
+    chosen = experiment.arms[arm]
+    argv = [program(), "run", "--experiment", str(folder / EXPERIMENT), "--kernel", chosen.kernel]
+    argv += ["--seed", str(experiment.seed + index - 1)]
+    argv += [word for patch in chosen.patches for word in ("--patch", patch)]
+    return command_line(argv)
 
 
 def _alternate(experiment: Experiment) -> Iterator[tuple[int, str]]:

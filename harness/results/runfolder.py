@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from harness.cache import disk_errors, write_atomically
 from harness.errors import UserError
@@ -16,6 +20,8 @@ from harness.watch.kinds import OutcomeKind
 
 SCHEMA = 1
 RECORD = "run.json"
+#: The experiment as it was run, with what the command line changed.
+EXPERIMENT = "experiment.yaml"
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,21 @@ def make_run_folder(out: Path, name: str) -> Path:
                 continue
         return folder
     raise UserError(f"{out} has a thousand runs of this second", hint="give another folder with --out")
+
+
+def program() -> str:
+    """How this program was called, for commands that a person can repeat."""
+    called = sys.argv[0]
+    name = Path(called).name
+    found = shutil.which(name)
+    if name == "__main__.py":
+        return "hmm-harness"
+    return name if found and Path(found).resolve() == Path(called).resolve() else called
+
+
+def write_experiment(folder: Path, experiment: Mapping[str, Any]) -> None:
+    """Leave the experiment in the folder, in the form that `compare` takes."""
+    write_atomically(folder / EXPERIMENT, yaml.safe_dump(dict(experiment), sort_keys=False).encode())
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

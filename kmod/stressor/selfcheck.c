@@ -18,9 +18,15 @@
 #define PAGES		8
 /* More than any batch of 512, so that one migrate_vma call must take it. */
 #define LONG_PAGES	1100
-#define KEY		0x5eedULL
 
-static struct parameter parameters[] = { { NULL, NULL, 0, 0, 0, NULL } };
+enum { SEED, PARAMETERS };
+
+static struct parameter parameters[] = {
+	[SEED] = { "seed", "of the round trip's data", 1, 0, ~0ULL, NULL },
+	[PARAMETERS] = { NULL, NULL, 0, 0, 0, NULL },
+};
+
+#define KEY		(parameters[SEED].value)
 
 static unsigned int checks, failures;
 static int device;		/* attached */
@@ -509,6 +515,7 @@ static int ioctl_check_run(const struct scenario *scenario)
 	check_last_close();
 
 	json_begin(&json, "end");
+	json_number(&json, "iterations", 1);
 	json_number(&json, "checks", checks);
 	json_number(&json, "failures", failures);
 	json_number(&json, "status", failures ? EXIT_CORRUPTION : EXIT_DONE);

@@ -7,11 +7,8 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,24 +21,32 @@ from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel
-from harness.guest.initramfs import Entry, copy, file, write_initramfs
-from harness.guest.plan import PLAN_PATH, Exec, Insmod, PowerOff, Step, Write, plan_text
+from harness.guest.initramfs import copy, file, write_initramfs
+from harness.guest.plan import Exec, Insmod, PowerOff, Step, Write
 from harness.guest.preempt import check_preemption
 from harness.guest.probe import MARK, probe_entries
-from harness.guest.protocol import ErrorMessage, Exit, Hello, Message, parse_line
+from harness.guest.protocol import ErrorMessage, Exit, Hello, parse_line
 from harness.target import accel
 from harness.target.cmdline import KernelParameters, trial_arguments
-from harness.target.protocol import AgentLine, BootPlan, ConsoleData, Guest, GuestEnded, RawEvent
+from harness.target.protocol import AgentLine, BootPlan, ConsoleData, GuestEnded, RawEvent
 from harness.target.qemu import QEMU_LOG, QemuGuest, QemuTarget
 from harness.target.recording import CONSOLE, replay
 from harness.target.repro import AGENT, write_repro
 from harness.target.shell import busybox
 from tests.unit.test_protocol import Notes
+from tests.vm.guests import (
+    PATIENCE_S,
+    SOURCES,
+    console_of,
+    endless_loop,
+    gone,
+    make_plan,
+    messages_of,
+    run_guest,
+    wait_for_hello,
+)
 
 pytestmark = pytest.mark.vm
-
-#: Far beyond any boot; reached only when something is wrong.
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -50,105 +55,16 @@ def kernel(base_kernel: BootableKernel) -> Path:
     return base_kernel.build.boot_image
 
 
-_SOURCES = {
-    "binary": """
-#include <fcntl.h>
-#include <unistd.h>
-int main(void)
-{
-    int fd = open("/dev/console", O_WRONLY);
-    unsigned char all[256];
-    for (int i = 0; i < 256; i++)
-        all[i] = i;
-    for (int i = 0; i < 64; i++)
-        if (write(fd, all, sizeof(all)) != sizeof(all))
-            return 1;
-    return 0;
-}
-""",
-    "sleeper": """
-#include <unistd.h>
-int main(void)
-{
-    for (;;)
-        pause();
-}
-""",
-}
-
-
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the guest's init, `binary` (says every byte on the console) and `sleeper`."""
     folder = tmp_path_factory.mktemp("programs")
-    for name, text in _SOURCES.items():
+    for name, text in SOURCES.items():
         (folder / f"{name}.c").write_text(text)
-    for name, path in {"init": asset("qemu", "init.c"), **{n: folder / f"{n}.c" for n in _SOURCES}}.items():
+    for name, path in {"init": asset("qemu", "init.c"), **{n: folder / f"{n}.c" for n in SOURCES}}.items():
         argv = ["gcc", "-static", "-Os", "-s", "-o", str(folder / name), str(path)]
         process.run(argv, deadline=Deadline.after(60))
     return folder
-
-
-def make_plan(
-    kernel: Path, programs: Path, folder: Path, steps: Sequence[Step], extra: Sequence[Entry] = ()
-) -> BootPlan:
-    """A boot of `steps` by the guest's init."""
-    entries = [
-        copy("init", programs / "init", executable=True),
-        file(PLAN_PATH, plan_text(steps).encode()),
-        *extra,
-    ]
-    return BootPlan(
-        kernel=kernel,
-        initramfs=write_initramfs(folder / "initramfs.cpio", entries),
-        cmdline=trial_arguments(KernelParameters(preempt="none", watchdog_thresh_s=5)),
-    )
-
-
-def run_guest(plan: BootPlan, folder: Path) -> list[RawEvent]:
-    """Boot and read to the end; the record on disk gives the same events."""
-    deadline = Deadline.after(PATIENCE_S)
-    events: list[RawEvent] = []
-    with QemuTarget().boot(plan, folder, deadline) as guest:
-        while event := guest.next_event(deadline):
-            events.append(event)
-    assert isinstance(events[-1], GuestEnded), events
-    assert list(replay(folder)) == events
-    return events
-
-
-def console_of(events: Sequence[RawEvent]) -> bytes:
-    return b"".join(event.data for event in events if isinstance(event, ConsoleData))
-
-
-def messages_of(events: Sequence[RawEvent]) -> list[Message]:
-    parsed = [parse_line(event.text) for event in events if isinstance(event, AgentLine)]
-    messages = [message for message in parsed if not hasattr(message, "why")]
-    assert len(messages) == len(parsed), parsed
-    return messages
-
-
-def wait_for_hello(guest: Guest) -> None:
-    deadline = Deadline.after(PATIENCE_S)
-    while event := guest.next_event(deadline):
-        if isinstance(event, AgentLine):
-            assert isinstance(parse_line(event.text), Hello)
-            return
-    raise AssertionError("the guest said no hello")
-
-
-def gone(pid: int) -> bool:
-    """True once the process has ended; waits for it."""
-    deadline = Deadline.after(10)
-    while not deadline.expired:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.fixture
@@ -244,21 +160,6 @@ def test_a_kernel_that_says_nothing(programs: Path, tmp_path: Path) -> None:
         assert end.how == "stopped"
         assert guest.next_event(Deadline.after(PATIENCE_S)) is None
     assert list(replay(tmp_path / "guest")) == [end]
-
-
-def endless_loop() -> bytes:
-    """An ELF that QEMU starts through PVH (note Xen, type 18: entry) and that jumps to itself."""
-    entry = 0x100000
-    name = b"Xen\0"
-    note = struct.pack("<III", len(name), 8, 18) + name + struct.pack("<Q", entry)
-    headers = 64 + 2 * 56
-    code_at = headers + len(note)
-    size = code_at + 2
-    header = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
-    header += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, entry, 64, 0, 0, 64, 56, 2, 64, 0, 0)
-    load = struct.pack("<IIQQQQQQ", 1, 7, 0, entry - code_at, entry - code_at, size, size, 4)
-    notes = struct.pack("<IIQQQQQQ", 4, 4, headers, 0, 0, len(note), len(note), 4)
-    return header + load + notes + note + b"\xeb\xfe"
 
 
 def test_a_file_that_is_no_kernel(programs: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from harness.assets import asset
@@ -38,6 +39,13 @@ def test_the_other_entry_point_livelocks_as_well(newest: Kernels, tmp_path: Path
     entry = "entry=hmm_range_fault_unlocked_timeout"
     status, result, err = run(tmp_path, newest.experiment.arms["unfixed"].kernel, "--set", entry)
     assert (status, result["is_bug"]) == (1, True), err
+
+
+def test_every_ioctl_refuses_bad_arguments(newest: Kernels, linux_6_12: Kernels, tmp_path: Path) -> None:
+    for kernels in (newest, linux_6_12):
+        kernel = kernels.experiment.arms["fixed"].kernel
+        status, result, err = run(tmp_path, kernel, "--scenario", "ioctl-check")
+        assert (status, result["outcome"]) == (0, "completed"), err
 
 
 def test_full_preemption_hides_the_bug(newest: Kernels, tmp_path: Path) -> None:
@@ -72,8 +80,8 @@ def test_a_patch_that_does_not_apply_names_hunk_and_file(newest: Kernels, tmp_pa
 
 
 def test_no_window_is_no_answer(newest: Kernels, tmp_path: Path) -> None:
-    """Spinner and holder on one CPU: the holder's own drain takes the page, and the two never run at once."""
-    words = ("--set", "spinner_cpu=0", "--set", "iterations=2")
+    """The spinner starts so late that the holder is done."""
+    words = ("--set", "jitter=100000000", "--set", "iterations=1", "--seed", "3")
     status, result, err = run(tmp_path, newest.experiment.arms["fixed"].kernel, *words)
     assert (status, result["outcome"], result["windows"]) == (1, "not_exercised", 0), err
 
@@ -114,6 +122,30 @@ def test_a_guest_killed_from_outside_is_lost_not_judged(newest: Kernels, tmp_pat
     status, result, err = run(tmp_path, newest.experiment.arms["fixed"].kernel, "--set", "iterations=100000")
     killer.join()
     assert killed and (status, result["outcome"]) == (3, "target_lost"), err
+
+
+def test_the_program_works_without_a_network(newest: Kernels, tmp_path: Path) -> None:
+    argv = ["unshare", "--map-root-user", "--net", str(HARNESS), "run", "--json", "--out", str(tmp_path)]
+    argv += ["--kernel", newest.experiment.arms["fixed"].kernel]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0 and json.loads(done.stdout)["outcome"] == "completed", done.stderr
+
+
+def test_a_shell_in_the_guest(newest: Kernels) -> None:
+    fixed = newest.experiment.arms["fixed"].kernel
+    child = pexpect.spawn(str(HARNESS), ["boot", fixed], timeout=120, encoding="utf-8", dimensions=(24, 200))
+    child.expect_exact("# ")
+    child.sendline("uname -r; ls -d /hmm*")
+    child.expect_exact(newest.by_name[fixed].build.release)
+    child.expect_exact("/hmm_harness.ko")
+    child.expect_exact("# ")
+    child.sendline("insmod /hmm_harness.ko && /hmm-stressor ioctl-check | tail -n 1")
+    child.expect_exact('"type":"end"')
+    child.expect_exact("# ")
+    child.sendline("exit")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
 
 
 def test_a_full_disk_is_a_fault_of_the_machine(newest: Kernels, tmp_path: Path) -> None:
