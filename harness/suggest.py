@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The known word closest to a misspelt one; empty if none is close."""
+    close = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return close[0] if close else ""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the closest known word, or nothing."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
+    close = nearest(word, known)
+    return f" (did you mean {close}?)" if close else ""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from harness.errors import UserError
+from harness.suggest import nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 _Loc = tuple[int | str, ...]
@@ -115,8 +115,8 @@ def _explain(item: Any, model: type[BaseModel], lines: dict[_Loc, int]) -> tuple
     kind, message = item["type"], item["msg"]
     if kind == "extra_forbidden":
         known = sorted(_keys(model, real[:-1]))
-        close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+        close = nearest(str(loc[-1]), known)
+        hint = f"did you mean {close!r}?" if close else f"known: {', '.join(known)}"
         return line, f"{_dotted(real)}: unknown key ({hint})"
     if kind == "missing":
         return line, f"{_dotted((*real, loc[-1]))}: is missing"

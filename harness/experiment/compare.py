@@ -154,7 +154,7 @@ def _row(result: TrialResult, experiment: Experiment) -> tuple[str, ...]:
 def _write_repro(folder: Path, plans: Sequence[TrialPlan], results: Sequence[TrialResult]) -> None:
     """Leave a trial that showed the bug, or else failed, for somebody with QEMU only."""
     pairs = list(zip(plans, results, strict=True))
-    plan, result = max(pairs, key=lambda pair: (pair[1].is_bug, pair[1].is_failure))
+    plan, result = max(pairs, key=lambda pair: (pair[1].is_bug, pair[1].kind.is_failure))
     title = f"{plan.kernel.build.release}, preempt={plan.boot.preempt}: {result.title}"
     image = folder / result.folder / INITRAMFS
     boot = boot_plan(plan.kernel, plan.boot, plan.stage, image)

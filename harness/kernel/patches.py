@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from harness.assets import asset
 from harness.errors import UserError
 from harness.kernel.mail import diff_texts
 from harness.kernel.spec import version_tuple
+from harness.suggest import nearest
 from harness.yamlfile import load_yaml
 
 Role = Literal["introduces", "fix", "enabler"]
@@ -127,8 +127,8 @@ class Catalogue:
         """The named change for a kernel version. UserError: no such name, or no file for that version."""
         entry = next((entry for entry in self.entries if entry.id == name), None)
         if entry is None:
-            close = difflib.get_close_matches(name, self.ids, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(self.ids)}"
+            close = nearest(name, self.ids, 0.4)
+            hint = f"did you mean {close!r}?" if close else f"known: {', '.join(self.ids)}"
             raise UserError(f"there is no patch {name!r} in the catalogue", hint=hint)
         for file in entry.files:
             if in_range(version, file.versions):

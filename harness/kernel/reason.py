@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.kernel.language import Block, Expr, Kconfig
+from harness.suggest import nearest
 
 #: How far an unmet dependency is followed to its own unmet dependency.
 _DEPTH = 3
@@ -38,8 +38,8 @@ class _Reasons:
     def why(self, symbol: str, value: str) -> str:
         blocks = self._kconfig.entries.get(symbol)
         if not blocks:
-            close = difflib.get_close_matches(symbol, self._kconfig.entries, n=1, cutoff=0.75)
-            return "this tree has no such symbol" + (f"; did you mean {close[0]}?" if close else "")
+            close = nearest(symbol, self._kconfig.entries, 0.75)
+            return "this tree has no such symbol" + (f"; did you mean {close}?" if close else "")
         if value == "n":
             return self._why_set(symbol, blocks)
         return self._why_unset(symbol, value, blocks, _DEPTH)

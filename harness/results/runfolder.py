@@ -49,16 +49,6 @@ class TrialResult:
     #: First lines of the splat.
     splat: tuple[str, ...] = field(default=())
 
-    @property
-    def is_answer(self) -> bool:
-        """False for an outcome that says nothing about the kernel."""
-        return self.kind.is_answer
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether the kernel failed."""
-        return self.kind.is_failure
-
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; `outcome` is the kind."""
         fields = asdict(self)
