@@ -105,11 +105,11 @@ def stop(process: subprocess.Popen[bytes], *, grace_s: float = TERM_GRACE_S) -> 
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if os.getpgid(process.pid) == process.pid:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
+    try:
+        # The group outlives its leader: what a dead make has started still compiles.
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        process.send_signal(number)
 
 
 @contextlib.contextmanager

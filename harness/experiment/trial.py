@@ -12,6 +12,7 @@ from typing import Any
 from harness.cache import disk_errors
 from harness.config import BootConfig
 from harness.deadline import Deadline
+from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel
 from harness.guest import initramfs
 from harness.guest.plan import PLAN_PATH, Exec, Insmod, PowerOff, Step, plan_text
@@ -117,7 +118,11 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     outcome = judge(observations, plan.scenario.judge_by())
     hello = _hello(observations)
     if hello:
-        check_preemption(hello, plan.boot.preempt)
+        try:
+            check_preemption(hello, plan.boot.preempt)
+        except InfraError as error:
+            write_record(folder, {"state": "failed", **plan.record(), "error": error.message})
+            raise
     result = TrialResult(
         arm=plan.arm,
         index=plan.index,

@@ -13,7 +13,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import InfraError
-from harness.process import command_line, run, running, start
+from harness.process import command_line, run, running, start, stop
 
 
 def alive(pid: int) -> bool:
@@ -58,6 +58,16 @@ def test_leaving_the_block_ends_the_process() -> None:
         assert child.poll() is None
         raise KeyboardInterrupt
     assert child.returncode == -signal.SIGTERM
+
+
+def test_stopping_reaches_what_a_dead_leader_started(tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    leader = start(["sh", "-c", f"sleep 600 & echo $! >{pidfile}"])
+    leader.wait()
+    child = int(pidfile.read_text())
+    assert alive(child)
+    stop(leader)
+    assert wait_gone(child)
 
 
 def test_a_process_does_not_outlive_a_killed_harness(tmp_path: Path) -> None:
