@@ -83,7 +83,7 @@ class PlainProgress:
             raise
         self.note(f"{title}: done in {elapsed(time.monotonic() - begin)}")
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], running: str = "") -> None:
         for row in rows:
             if tuple(row) not in self._rows:
                 self._rows.add(tuple(row))
@@ -116,12 +116,13 @@ class LiveProgress:
         self._console = Console(file=stream, highlight=False)
         self._steps: list[_LiveStep] = []
         self._table: Table | None = None
+        self._running: _LiveStep | None = None
         self._spinner = Spinner("dots")
         self._live: Live | None = None
 
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = [self._table] if self._table else []
-        for step in self._steps:
+        for step in [*self._steps, *([self._running] if self._running else [])]:
             line = Text(step.line(), no_wrap=True, overflow="ellipsis")
             self._spinner.update(text=line)
             parts.append(self._spinner)
@@ -150,7 +151,8 @@ class LiveProgress:
         finally:
             self._steps.remove(step)
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], running: str = "") -> None:
+        self._running = _LiveStep(running) if running else None
         table = Table(box=None, pad_edge=False)
         for name in header:
             table.add_column(name, style="bold" if name == "outcome" else None)

@@ -24,5 +24,8 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """One line that stays visible."""
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Show a table, in place of the one shown before; on a pipe, only rows that are new."""
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], running: str = "") -> None:
+        """Show a table, in place of the one shown before; on a pipe, only rows that are new.
+
+        `running` says what the next row will be about; it shows on a terminal only.
+        """

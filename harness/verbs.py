@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,7 @@ DEFAULT_EXPERIMENT = "linux-7"
 
 def compare(arguments: argparse.Namespace, display: Display) -> int:
     """`hmm-harness compare`: 0 if the verdict is `fixed`, else 1."""
+    begin = time.monotonic()
     workshop = Workshop.at(arguments.cache, display, arguments.jobs)
     if arguments.resume:
         folder = arguments.resume.resolve()
@@ -81,14 +83,18 @@ def compare(arguments: argparse.Namespace, display: Display) -> int:
         display.note(f"what was measured is in {folder}")
         display.note(f"go on with: {command_line([program(), 'compare', '--resume', str(folder)])}")
         raise
-    return _report(done, record, arguments, display)
+    return _report(done, time.monotonic() - begin, record, arguments, display)
 
 
 def _report(
-    done: Comparison, record: Mapping[str, Any], arguments: argparse.Namespace, display: Display
+    done: Comparison,
+    seconds: float,
+    record: Mapping[str, Any],
+    arguments: argparse.Namespace,
+    display: Display,
 ) -> int:
-    result = comparison_json(done)
-    text = comparison_text(done)
+    result = comparison_json(done, seconds)
+    text = comparison_text(done, seconds)
     write_record(done.folder, {"state": "finished", **record, "result": result})
     (done.folder / "report.txt").write_text(text.lstrip("\n") + "\n", encoding="utf-8")
     display.close()

@@ -104,14 +104,16 @@ def compare(
     ]
     done = finished_trials(folder, {arm: kernel.build.key for arm, kernel in kernels.items()})
     results: list[TrialResult] = []
-    for plan in plans:
+    for number, plan in enumerate(plans, start=1):
+        rows = [_row(result, experiment) for result in results]
+        workshop.progress.table(HEADER, rows, running=f"trial {number} of {len(plans)}: {plan.arm}")
         result = done.get((plan.arm, plan.index)) or run_trial(plan, folder)
         results.append(result)
-        workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
         if plan.index == 1 and result.kind is OutcomeKind.INFRA_ERROR:
             raise InfraError(
                 f"the first trial of {plan.arm}: {result.title}", hint=f"see {folder / result.folder}"
             )
+    workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
     _write_repro(folder, plans, results)
     tallies = {
         name: tally(name, [r for r in results if r.arm == name], needs_windows=scenario.oracle.windows)

@@ -7,16 +7,17 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from harness.display import elapsed
 from harness.experiment.compare import Comparison
 from harness.experiment.trial import kernel_json
 from harness.results.runfolder import SCHEMA, TrialResult
 
 #: Lines of a splat shown at the end of a comparison, and those that a reader of a report skips.
 SHOWN_SPLAT = 20
-_REGISTERS = re.compile(r"(Code|R[0-9A-Z]{2}|FS|CS|CR2|DR\d|Modules linked in|Tainted|PKRU): ?")
+_NOISE = re.compile(r"(Code|R[0-9A-Z]{2}|FS|CS|CR2|DR\d|Modules linked in|Tainted|PKRU): ?| \? ")
 
 
-def comparison_json(done: Comparison) -> dict[str, Any]:
+def comparison_json(done: Comparison, seconds: float) -> dict[str, Any]:
     """The object that `compare --json` prints; its keys are a promise."""
     return {
         "schema": SCHEMA,
@@ -28,6 +29,7 @@ def comparison_json(done: Comparison) -> dict[str, Any]:
         "p_value": done.verdict.p_value,
         "evidence": [str(done.folder / result.folder) for result in done.results],
         "repro": str(done.folder / "repro"),
+        "seconds": round(seconds, 1),
         "reproduce": done.reproduce,
     }
 
@@ -57,7 +59,7 @@ def _arm_json(done: Comparison, name: str) -> dict[str, Any]:
     }
 
 
-def comparison_text(done: Comparison) -> str:
+def comparison_text(done: Comparison, seconds: float) -> str:
     """The verdict, the table, what was enabled, the splat's first lines, and where everything is."""
     lines = ["", f"verdict: {done.verdict.kind}", f"  {done.verdict.reason}", ""]
     head = ("arm", "kernel", "trials", "bug", "rate", "95 % interval", "windows", "outcomes")
@@ -96,12 +98,13 @@ def comparison_text(done: Comparison) -> str:
         f"  evidence     {done.folder}",
         f"  without us   {done.folder}/repro/run.sh (needs QEMU only)",
         f"  again        {done.reproduce}",
+        f"  took         {elapsed(seconds)}",
     ]
     return "\n".join(lines)
 
 
 def _splat_lines(splat: Sequence[str]) -> list[str]:
-    """The lines that name task, place and stack; registers are left to the log."""
+    """The lines that name task, place and stack; registers and the unwinder's guesses are left to the log."""
     return [f"    {line}" for line in _telling(splat)][:SHOWN_SPLAT]
 
 
@@ -111,7 +114,7 @@ def _telling(splat: Sequence[str]) -> Iterator[str]:
             yield line
             return
         kernel_ip = line.startswith("RIP: 0010") and number < 10
-        if kernel_ip or not (_REGISTERS.match(line) or line.startswith("RIP")):
+        if kernel_ip or not (_NOISE.match(line) or line.startswith("RIP")):
             yield line
 
 

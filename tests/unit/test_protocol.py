@@ -193,7 +193,7 @@ class Notes:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], running: str = "") -> None:
         pass
 
 

@@ -44,7 +44,7 @@ class ReporterProgress:
     def update(self, what: str, done: int = 0, total: int = 0) -> None:
         """Too fine for a report."""
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], running: str = "") -> None:
         """Trials show in the tests that run them."""
 
 
