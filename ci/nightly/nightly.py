@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What takes too long for every change: twenty boots an arm, each tree, each machine, each entry point.
+
+Writes `reports/YYYY-mm-dd.md`, one row a comparison; ends with 1 if one did not say what it should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cache import write_atomically
+from harness.process import command_line
+
+REPORTS = Path(__file__).resolve().parent / "reports"
+PROGRAM = str(Path(sys.executable).parent / "hmm-harness")
+TRIALS = "20"
+HEAD = """\
+| comparison | verdict | control: bug, windows | candidate: bug, windows | kernel | seconds |
+|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A comparison of the night, and the verdict it must come to."""
+
+    name: str
+    words: tuple[str, ...]
+    verdict: str = "fixed"
+
+
+SAMPLES = (
+    Sample("newest, preempt=none", ()),
+    Sample("newest, preempt=voluntary", ("--preempt", "voluntary")),
+    Sample("newest, the entry Xe calls", ("--set", "entry=hmm_range_fault_unlocked_timeout")),
+    Sample("newest, preempt=full: nothing to see", ("--preempt", "full"), "not_reproduced"),
+    Sample("6.12, preempt=none", ("linux-6.12",)),
+    Sample("newest, q35", ("--machine", "q35")),
+)
+
+
+def run(sample: Sample, out: Path) -> dict[str, Any]:
+    """The JSON of one comparison. A fault of the machine ends the night."""
+    argv = [PROGRAM, "compare", *sample.words, "--trials", TRIALS, "--json", "--out", str(out)]
+    print(f"$ {command_line(argv)}", file=sys.stderr)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.returncode)
+    result = json.loads(done.stdout)
+    assert isinstance(result, dict)
+    return result
+
+
+def row(sample: Sample, result: dict[str, Any]) -> str:
+    """One row of the report's table."""
+    arms = {arm["role"]: arm for arm in result["arms"]}
+    counts = [
+        f"{arms[role]['reproduced']} of {arms[role]['trials']}, {arms[role]['windows']}"
+        for role in ("control", "candidate")
+    ]
+    verdict = result["verdict"] + (
+        "" if result["verdict"] == sample.verdict else f" (should be {sample.verdict})"
+    )
+    release = arms["candidate"]["kernel"]["release"]
+    return f"| {sample.name} | {verdict} | {counts[0]} | {counts[1]} | {release} | {result['seconds']:.0f} |"
+
+
+def main() -> int:
+    """Run all samples and write the report after each, so that a night cut short leaves what it has."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where evidence goes")
+    out = parser.parse_args().out
+    date = datetime.date.today().isoformat()
+    what = f"`ci/nightly/run`: {TRIALS} trials an arm. Seconds include builds that were not in the cache."
+    title = f"# Night of {date}\n\n{what}\n\n{HEAD}"
+    rows = []
+    good = True
+    for sample in SAMPLES:
+        result = run(sample, out)
+        good = good and result["verdict"] == sample.verdict
+        rows.append(row(sample, result))
+        REPORTS.mkdir(exist_ok=True)
+        write_atomically(REPORTS / f"{date}.md", (title + "\n".join(rows) + "\n").encode())
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
