@@ -35,7 +35,8 @@ setup_packages() {
     }
 }
 
-# setup_venv EXTRAS: the project in .venv, made again only when pyproject.toml or the interpreter changed.
+# setup_venv EXTRAS: the project in .venv; nothing to do unless pyproject.toml, the interpreter or the place changed, or
+# the extras are not there yet.
 setup_venv() {
     python=
     for candidate in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
@@ -48,12 +49,19 @@ setup_venv() {
         setup_say "no Python 3.11 or newer with venv"
         exit 3
     }
-    stamp="$1 $("$python" -V) $(cksum <pyproject.toml) $(pwd)"
-    [ "$(cat .venv/setup-stamp 2>/dev/null)" = "$stamp" ] && return 0
-    setup_say "installing the project in .venv"
-    "$python" -m venv --clear .venv >&2 && .venv/bin/python -m pip install -q -e ".$1" >&2 || {
+    home="$("$python" -V) $(pwd)"
+    if [ "$(head -n 1 .venv/setup-stamp 2>/dev/null)" != "$home" ]; then
+        setup_say "making .venv"
+        "$python" -m venv --clear .venv >&2 || exit 3
+        printf '%s\n' "$home" >.venv/setup-stamp
+    fi
+    wanted=$(cksum <pyproject.toml)
+    grep -qxF "$wanted with$1" .venv/setup-stamp && return 0
+    setup_say "installing the project$1 in .venv"
+    .venv/bin/python -m pip install -q -e ".$1" >&2 || {
         setup_say "pip could not install the project"
         exit 3
     }
-    printf '%s\n' "$stamp" >.venv/setup-stamp
+    # Extras contain what the plain project needs. A failed installation leaves the one before it working.
+    printf '%s with\n%s with%s\n' "$wanted" "$wanted" "$1" >>.venv/setup-stamp
 }

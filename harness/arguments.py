@@ -4,67 +4,119 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config import Experiment, parse_tree, validated
+from harness.config import (
+    Experiment,
+    FolderTree,
+    builtin_experiments,
+    load_experiment,
+    parse_tree,
+    validated,
+)
 from harness.errors import UserError
 from harness.kernel.patches import Catalogue, read_patches
 from harness.process import command_line
 from harness.results.runfolder import program
-from harness.scenario.catalogue import load_scenario, parse_settings
+from harness.scenario.catalogue import parse_settings, scenario_values
 from harness.suggest import did_you_mean
 
 _BOOT = ("preempt", "cpus", "memory_mb", "machine", "accel")
 _TOP = ("scenario", "trials", "seed")
+#: Options that change an experiment, and their value when they were not given.
+_CHANGING: dict[str, object] = {
+    **dict.fromkeys((*_BOOT, *_TOP, "tree", "try_patch", "experiment"), None),
+    "settings": [],
+    "patch": [],
+}
+
+
+def experiment_named(reference: str) -> Experiment:
+    """A built-in experiment, or one in a file; paths in a file are relative to the file."""
+    experiment = load_experiment(reference)
+    if reference in builtin_experiments():
+        return experiment
+    folder = Path(reference).resolve().parent
+    values = experiment.model_dump(mode="json")
+    defects: list[str] = []
+    for kind in ("kernels", "arms"):
+        for name, holder in values[kind].items():
+            try:
+                holder["patches"] = patch_files(holder["patches"], folder)
+            except UserError as error:
+                defects.append(f"{kind}.{name}.patches: {error.message}")
+    try:
+        scenario_values(experiment)
+    except UserError as error:
+        defects.append(f"scenario: {error.message}")
+    if defects:
+        raise UserError("\n".join(f"{reference}: {defect}" for defect in defects))
+    if isinstance(experiment.tree, FolderTree):
+        values["tree"]["path"] = str((folder / experiment.tree.path).resolve())
+    return validated(Experiment, values, reference)
 
 
 def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experiment:
     """`base` with the arguments' changes. UserError for whatever does not fit."""
     changes = base.model_dump(mode="json")
-    if arguments.tree:
-        changes["tree"] = parse_tree(arguments.tree).model_dump(mode="json")
-    changes |= {name: getattr(arguments, name) for name in _TOP if getattr(arguments, name, None) is not None}
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    if "tree" in given:
+        changes["tree"] = parse_tree(given["tree"]).model_dump(mode="json")
+    changes |= {name: given[name] for name in _TOP if name in given}
     if changes["scenario"] != base.scenario:
         changes["set"] = {}  # those parameters are the other scenario's
-    changes["set"] |= parse_settings(arguments.settings)
-    changes["boot"] |= {
-        name: getattr(arguments, name) for name in _BOOT if getattr(arguments, name) is not None
-    }
-    if arguments.verb_name == "compare":
+    changes["set"] |= parse_settings(given.get("settings", []))
+    changes["boot"] |= {name: given[name] for name in _BOOT if name in given}
+    if "try_patch" in vars(arguments):
         _add_patches(arguments, base, changes["arms"])
-    experiment = validated(Experiment, changes, "the command line")
-    scenario = load_scenario(experiment.scenario)
-    scenario.check(experiment.boot, scenario.values(experiment.set))
-    return experiment
+    return validated(Experiment, changes, "the command line")
+
+
+def changed_by(arguments: argparse.Namespace) -> list[str]:
+    """The options given that change an experiment, as they are written."""
+    names = {"settings": "--set", "try_patch": "--try", "experiment": "an experiment"}
+    return [
+        names.get(name, f"--{name.replace('_', '-')}")
+        for name, unset in _CHANGING.items()
+        if getattr(arguments, name, unset) != unset
+    ]
 
 
 def _add_patches(arguments: argparse.Namespace, base: Experiment, arms: dict[str, Any]) -> None:
     control, candidate = base.arm_of("control"), base.arm_of("candidate")
-    words = [("", word) if "=" not in word else tuple(word.split("=", 1)) for word in arguments.patch]
+    pairs = [_arm_and_file(word, candidate, arms) for word in arguments.patch]
     if arguments.try_patch:
         # The fix under test is then the only difference between the arms.
         arms[candidate] = {**arms[control], "role": "candidate"}
-        words.append((candidate, arguments.try_patch))
-    for arm, file in words:
-        name = arm or candidate
-        if name not in arms:
-            raise UserError(
-                f"--patch: no arm {name!r}{did_you_mean(name, arms)}", hint=f"arms: {', '.join(arms)}"
-            )
-        arms[name] = {**arms[name], "patches": [*arms[name]["patches"], *patch_files([file])]}
+        pairs.append((candidate, arguments.try_patch))
+    for arm, file in pairs:
+        arms[arm] = {**arms[arm], "patches": [*arms[arm]["patches"], *patch_files([file])]}
 
 
-def patch_files(names: Sequence[str]) -> list[str]:
-    """Files by absolute path, catalogue ids as they are; UserError for what is neither, or holds no patch."""
+def _arm_and_file(word: str, default: str, arms: Mapping[str, Any]) -> tuple[str, str]:
+    """`ARM=FILE`, or a FILE (which may hold a `=`) for the default arm."""
+    arm, equals, file = word.partition("=")
+    if not equals or Path(word).is_file():
+        return default, word
+    if arm not in arms:
+        raise UserError(f"--patch: no arm {arm!r}{did_you_mean(arm, arms)}", hint=f"arms: {', '.join(arms)}")
+    return arm, file
+
+
+def patch_files(names: Sequence[str], folder: Path | None = None) -> list[str]:
+    """Files by absolute path, catalogue ids as they are; relative paths start at `folder`.
+
+    UserError for what is neither, or holds no patch.
+    """
     ids = Catalogue.load().ids
     found = []
     for name in names:
         if name in ids:
             found.append(name)
             continue
-        path = Path(name)
+        path = (folder or Path()) / name
         if not path.is_file():
             raise UserError(
                 f"no patch {name!r}{did_you_mean(name, ids)}", hint=f"a file, or one of: {', '.join(ids)}"

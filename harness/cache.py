@@ -10,13 +10,18 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import process
 from harness.deadline import Deadline
+from harness.disk import disk_errors as disk_errors
+from harness.disk import write_atomically as write_atomically
 from harness.errors import InfraError
+
+#: Seconds for which a lock is waited for without a word.
+_PATIENCE_S = 1.0
 
 
 def default_cache_folder() -> Path:
@@ -39,10 +44,18 @@ class Cache:
         return path
 
     @contextlib.contextmanager
-    def lock(self, name: str, deadline: Deadline) -> Iterator[None]:
-        """Hold the named lock against every other harness on this cache; InfraError at the deadline."""
+    def lock(
+        self, name: str, deadline: Deadline, on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
+        """Hold the named lock against every other harness on this cache; InfraError at the deadline.
+
+        `on_wait` hears once, after a second, what is waited for.
+        """
         path = self.folder("locks") / f"{name}.lock"
-        with path.open("a+") as handle:
+        with disk_errors(path):
+            handle = path.open("a+")
+        patience = Deadline.after(_PATIENCE_S)
+        with handle:
             while True:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +65,10 @@ class Cache:
                         raise InfraError(
                             f"another harness holds {path}", hint="wait for it, or use another --cache folder"
                         ) from None
-                    time.sleep(0.1)
+                if on_wait and patience.expired:
+                    on_wait(f"waiting for another harness that holds {name}")
+                    on_wait = None
+                time.sleep(0.1)
             try:
                 yield
             finally:
@@ -86,33 +102,6 @@ class Cache:
             folder.rename(trash / f"{folder.name}-{os.getpid()}")
         if any(trash.iterdir()):
             process.start(["find", str(trash), "-mindepth", "1", "-delete"], outlives=True)
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into an InfraError that names the place."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        raise InfraError(
-            f"cannot write {path}: {error.strerror}", hint="free some space there, or choose another folder"
-        ) from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file's content in one step, so that a reader sees the old or the new one."""
-    with disk_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as sink:
-                sink.write(data)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
 
 
 def sha256_file(path: Path) -> str:

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from harness import __version__, verbs
+from harness import __version__
 from harness.cache import default_cache_folder
-from harness.display import make_progress
-from harness.errors import HarnessError
+from harness.errors import HarnessError, InfraError
 
 INTERRUPTED = 130
 
@@ -25,25 +26,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status."""
     words = sys.argv[1:] if argv is None else list(argv)
     arguments = parser().parse_args(words, argparse.Namespace(argv=words))
-    signal.signal(signal.SIGTERM, _interrupt)
-    progress = make_progress(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
-        return int(arguments.verb(arguments, progress))
+        return _run(arguments)
     except HarnessError as error:
-        progress.close()
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return _say(error)
     except KeyboardInterrupt:
-        progress.close()
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
-        return 1
+        return InfraError.exit_code
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        return _say(InfraError(f"{error.strerror or error}:{place}", hint="see `hmm-harness doctor`"))
+    except Exception:  # noqa: BLE001 - a defect of this program must not end like a verdict
+        traceback.print_exc()
+        return _say(InfraError("this is a defect of hmm-harness", hint="report it with the lines above"))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # The verbs bring in the statistics, which take a second to load: Ctrl-C counts by then.
+    verbs = importlib.import_module("harness.verbs")
+    display = importlib.import_module("harness.display").make_progress(
+        sys.stderr if getattr(arguments, "json", False) else sys.stdout
+    )
+    try:
+        return int(getattr(verbs, arguments.verb)(arguments, display))
     finally:
-        progress.close()
+        display.close()
+
+
+def _say(error: HarnessError) -> int:
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    return error.exit_code
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -77,29 +96,30 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--trials", type=int, metavar="N", help="trials an arm (default: 6)")
     compare.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted comparison")
     _trial_options(compare)
-    compare.set_defaults(verb=verbs.compare, verb_name="compare")
+    compare.set_defaults(verb="compare")
 
     run = commands.add_parser("run", help="one trial")
     _kernel_options(run)
     run.add_argument("--kernel", required=True, help="a kernel of the experiment")
     _trial_options(run)
-    run.set_defaults(verb=verbs.run, verb_name="run")
+    run.set_defaults(verb="run")
 
     boot = commands.add_parser("boot", help="a shell in the guest")
     _kernel_options(boot)
     boot.add_argument("kernel", help="a kernel of the experiment")
-    _trial_options(boot)
-    boot.set_defaults(verb=verbs.boot, verb_name="boot")
+    _boot_options(boot)
+    _cache_folder(boot)
+    boot.set_defaults(verb="boot")
 
     classify = commands.add_parser("classify", help="what a console log says, offline")
     classify.add_argument("files", nargs="+", type=Path, metavar="FILE")
     classify.add_argument("--json", action="store_true", help="one JSON object a file")
-    classify.set_defaults(verb=verbs.classify, verb_name="classify")
+    classify.set_defaults(verb="classify")
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")
     _folders(doctor)
-    doctor.set_defaults(verb=verbs.doctor, verb_name="doctor")
+    doctor.set_defaults(verb="doctor")
     return top
 
 
@@ -111,9 +131,6 @@ def _kernel_options(command: argparse.ArgumentParser) -> None:
 
 
 def _trial_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--tree", help="debian[:PACKAGE], tarball:URL#sha256=HEX, git:URL[@REV] or folder:PATH"
-    )
     command.add_argument("--scenario", help="(default: trylock-starvation)")
     command.add_argument(
         "--set",
@@ -126,6 +143,7 @@ def _trial_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, help="first seed (default: 1)")
     command.add_argument("--json", action="store_true", help="one JSON object on standard output")
     _boot_options(command)
+    _folders(command)
 
 
 def _boot_options(command: argparse.ArgumentParser) -> None:
@@ -134,12 +152,25 @@ def _boot_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--memory-mb", type=int)
     command.add_argument("--machine", choices=["auto", "microvm", "q35"])
     command.add_argument("--accel", choices=["auto", "tcg", "kvm"])
-    command.add_argument("--jobs", type=int, help="parallel compile jobs (default: CPUs + 1)")
-    _folders(command)
+    command.add_argument(
+        "--tree", help="debian[:PACKAGE], tarball:URL#sha256=HEX, git:URL[@REV] or folder:PATH"
+    )
+    command.add_argument("--jobs", type=_jobs, default=0, help="parallel compile jobs (default: CPUs + 1)")
+
+
+def _jobs(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _cache_folder(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--cache", type=Path, default=default_cache_folder(), help="(default: %(default)s)")
 
 
 def _folders(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--cache", type=Path, default=default_cache_folder(), help="(default: %(default)s)")
+    _cache_folder(command)
     command.add_argument(
         "--out", type=Path, default=Path("runs"), help="where evidence goes (default: ./%(default)s)"
     )

@@ -21,6 +21,10 @@ Role = Literal["control", "candidate"]
 Model = TypeVar("Model", bound=BaseModel)
 
 
+#: Comparisons of kernel versions, as in ">=6.12,<6.13".
+_VERSIONS = r"^$|^(>=|<=|==|<|>)\s*\d+(\.\d+){0,2}(\s*,\s*(>=|<=|==|<|>)\s*\d+(\.\d+){0,2})*$"
+_SETTING = r"^CONFIG_[A-Za-z0-9_]+=\S.*$"
+
 #: YAML has lists; the values inside stay strict.
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -68,7 +72,7 @@ class KernelConfig(Frozen):
     """A kernel: the tree with these patches (catalogue ids or files) and settings (`CONFIG_X=y`)."""
 
     patches: Words = ()
-    config: Words = ()
+    config: Annotated[tuple[Annotated[str, Field(pattern=_SETTING)], ...], Field(strict=False)] = ()
 
 
 class ArmConfig(Frozen):
@@ -77,6 +81,11 @@ class ArmConfig(Frozen):
     kernel: str
     role: Role
     patches: Words = ()
+
+    @property
+    def label(self) -> str:
+        """The kernel with the arm's own patches, as tables show it."""
+        return " + ".join([self.kernel, *(Path(patch).name for patch in self.patches)])
 
 
 class BootConfig(Frozen):
@@ -103,7 +112,7 @@ class Experiment(Frozen):
     """What `compare` does. Kernels are named by content; control and candidate are roles of the arms."""
 
     #: Kernel versions this file is meant for, as in ">=7.0" or ">=6.12,<6.13"; empty: any.
-    versions: str = ""
+    versions: Annotated[str, Field(pattern=_VERSIONS)] = ""
     scenario: str = "trylock-starvation"
     #: Scenario parameters that differ from their defaults.
     set: dict[str, int | str] = {}
@@ -180,14 +189,27 @@ def parse_tree(text: str) -> DebianTree | TarballTree | GitTree | FolderTree:
         if len(digest) == 64 and all(c in "0123456789abcdef" for c in digest):
             return TarballTree(kind="tarball", url=url, sha256=digest)
     if kind == "git" and rest:
-        url, at, revision = rest.rpartition("@")
-        # The `@` of ssh://user@host is no revision.
-        if at and "/" not in revision and ":" not in revision:
-            return GitTree(kind="git", url=url, revision=revision)
-        return GitTree(kind="git", url=rest)
+        url, revision = _split_revision(rest)
+        local = Path(url)
+        return GitTree(kind="git", url=str(local.resolve()) if local.exists() else url, revision=revision)
     if kind == "folder" and rest:
-        return FolderTree(kind="folder", path=rest)
+        return FolderTree(kind="folder", path=str(Path(rest).resolve()))
     raise UserError(
         f"cannot read the tree {text!r}",
         hint="debian[:PACKAGE], tarball:URL#sha256=HEX, git:URL[@REVISION] or folder:PATH",
     )
+
+
+def _split_revision(text: str) -> tuple[str, str]:
+    """Repository and revision of `URL[@REVISION]`.
+
+    A revision may hold slashes, and a URL an `@` before its host.
+    """
+    places = [index for index, letter in enumerate(text) if letter == "@"]
+    for place in reversed(places):
+        if Path(text[:place]).exists():
+            return text[:place], text[place + 1 :] or "HEAD"
+    # Behind the host: after the slash that ends it, or the colon of user@host:path.
+    start = text.find("/", text.index("://") + 3) if "://" in text else text.find(":")
+    place = text.find("@", start + 1)
+    return (text[:place], text[place + 1 :] or "HEAD") if place >= 0 else (text, "HEAD")

@@ -99,6 +99,7 @@ class _LiveStep:
         self.begin = time.monotonic()
         self.what = ""
         self.count = ""
+        self.spinner = Spinner("dots")
 
     def update(self, what: str, done: int = 0, total: int = 0) -> None:
         self.what = what
@@ -117,15 +118,13 @@ class LiveProgress:
         self._steps: list[_LiveStep] = []
         self._table: Table | None = None
         self._running: _LiveStep | None = None
-        self._spinner = Spinner("dots")
         self._live: Live | None = None
 
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = [self._table] if self._table else []
         for step in [*self._steps, *([self._running] if self._running else [])]:
-            line = Text(step.line(), no_wrap=True, overflow="ellipsis")
-            self._spinner.update(text=line)
-            parts.append(self._spinner)
+            step.spinner.update(text=Text(step.line(), no_wrap=True, overflow="ellipsis"))
+            parts.append(step.spinner)
         return Group(*parts)
 
     def _ensure_live(self) -> None:

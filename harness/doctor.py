@@ -16,8 +16,8 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.process import run
 
-#: Two trees, two workspaces with objects, and the finished builds (GiB, measured).
-DISK_NEEDED_GIB = 14
+#: Two trees, their workspaces with objects, and the finished builds: 6 GiB measured, and some room.
+DISK_NEEDED_GIB = 8
 #: A guest, a kernel link with DWARF, and the rest (GiB).
 MEMORY_NEEDED_GIB = 4
 
@@ -34,6 +34,11 @@ PROGRAMS = {
     "tar": ("tar", True),
     "git": ("git", True),
     "qemu-system-x86_64": ("qemu-system-x86", True),
+    "gzip": ("gzip", True),
+    "bzip2": ("bzip2", False),
+    "zstd": ("zstd", False),
+    "flock": ("util-linux", True),
+    "perl": ("perl", True),
     "setpriv": ("util-linux", False),
     "busybox": ("busybox-static", False),
 }
@@ -87,7 +92,10 @@ def _python() -> Finding:
 
 def _program(name: str, package: str, needed: bool) -> Finding:
     path = shutil.which(name)
-    return Finding(name, path is not None, path or "not found", f"apt-get install {package}", needed)
+    missing = "not found"
+    if name == "setpriv":
+        missing += "; without it a guest outlives a harness that is killed"
+    return Finding(name, path is not None, path or missing, f"apt-get install {package}", needed)
 
 
 def _header(what: str, source: str, flags: tuple[str, ...], package: str) -> Finding:

@@ -66,9 +66,10 @@ class Oracle:
     rules: tuple[StackRule, ...]
     #: A trial that ran to its end without a window says nothing.
     needs_windows: bool
-    #: Outcomes that do not name the bug themselves, but are it when a later event matches a rule.
+    #: Outcomes that do not name the bug themselves, but are it when a later event matches a rule. A hang that
+    #: no console names (`no_progress`) is not among them: nothing says what hung.
     corroborated: frozenset[OutcomeKind] = field(
-        default=frozenset({OutcomeKind.HUNG_TASK, OutcomeKind.WORKQUEUE_LOCKUP, OutcomeKind.NO_PROGRESS})
+        default=frozenset({OutcomeKind.HUNG_TASK, OutcomeKind.WORKQUEUE_LOCKUP})
     )
 
     def names(self, event: ConsoleEvent) -> bool:
@@ -288,13 +289,17 @@ def _without_failure(
 ) -> tuple[OutcomeKind, str, Observation | None]:
     status = said.exit.message if said.exit else None
     bad_exit = isinstance(status, Exit) and (status.status != 0 or status.signal != 0)
-    if said.end and not bad_exit:
+    # The stressor may hang in exit(): what it was going to exit with counts as well.
+    bad_end = said.end is not None and isinstance(said.end.message, End) and said.end.message.status != 0
+    if said.end and not bad_exit and not bad_end:
         if oracle.needs_windows and said.windows == 0:
             title = f"the window was hit in none of {said.iterations} iterations"
             return OutcomeKind.NOT_EXERCISED, title, said.end
         return OutcomeKind.COMPLETED, f"{said.iterations} iterations, {said.windows} windows hit", said.end
     if said.error:
         return OutcomeKind.INFRA_ERROR, f"the guest says: {'; '.join(said.errors)}", said.error
+    if bad_end and said.end and isinstance(said.end.message, End):
+        return OutcomeKind.INFRA_ERROR, f"the stressor ended with status {said.end.message.status}", said.end
     if isinstance(status, Exit):
         how = f"ended with status {status.status}"
         if status.signal:

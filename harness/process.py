@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.deadline import Deadline
+from harness.disk import disk_errors
 from harness.errors import InfraError
 
 #: Seconds between SIGTERM and SIGKILL.
@@ -29,11 +30,15 @@ TERM_GRACE_S = 1.0
 
 @dataclass(frozen=True)
 class Completed:
-    """A process that has ended: its command, exit status (negative: signal) and output."""
+    """A process that has ended: its command, exit status (negative: signal) and output.
+
+    errors: what it wrote to standard error, if that was kept apart.
+    """
 
     argv: tuple[str, ...]
     status: int
     output: str
+    errors: str = ""
 
     @property
     def ok(self) -> bool:
@@ -131,19 +136,33 @@ def run(
     stdin: IO[bytes] | None = None,
     on_line: Callable[[str], None] | None = None,
     check: bool = True,
+    merge_stderr: bool = True,
 ) -> Completed:
-    """Run a process to its end and return its output (standard output and error together).
+    """Run a process to its end and return its output: standard output and error together.
 
-    Every line is also appended to `log` and given to `on_line` as it comes. With `check`, a status other than
-    0 raises InfraError with the end of the output. Raises InfraError when the deadline passes.
+    Every line is also appended to `log` and given to `on_line` as it comes. `merge_stderr=False` is for
+    output that is parsed: standard error is kept apart, and out of `log` and `on_line`. With `check`, a
+    status other than 0 raises InfraError with the end of all output. Raises InfraError when the deadline
+    passes, and when the log cannot be written.
     """
     lines: list[str] = []
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(log.open("a", encoding="utf-8")) if log else None
-        if sink:
-            sink.write(f"$ {command_line(argv, env)}\n")
+        write = stack.enter_context(_appending(log)) if log else None
+        if write:
+            write(f"$ {command_line(argv, env)}\n")
+        # A file without a disk: nobody has to read it for the process to go on.
+        apart = None if merge_stderr else stack.enter_context(os.fdopen(os.memfd_create("stderr"), "w+b"))
         child = stack.enter_context(
-            running(start(argv, cwd=cwd, env=env, stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE))
+            running(
+                start(
+                    argv,
+                    cwd=cwd,
+                    env=env,
+                    stdin=stdin or subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=apart or subprocess.STDOUT,
+                )
+            )
         )
         late = threading.Event()
 
@@ -159,16 +178,37 @@ def run(
         for raw in child.stdout:
             line = raw.decode("utf-8", errors="replace")
             lines.append(line)
-            if sink:
-                sink.write(line)
-                sink.flush()
+            if write:
+                write(line)
             if on_line:
                 on_line(line.rstrip("\n"))
         status = child.wait()
+        errors = _content(apart).decode("utf-8", errors="replace") if apart else ""
     if late.is_set():
         raise InfraError(f"{argv[0]} did not end in time", hint=command_line(argv, env))
-    done = Completed(tuple(argv), status, "".join(lines))
+    done = Completed(tuple(argv), status, "".join(lines), errors)
     if check and not done.ok:
-        tail = "".join(lines[-12:]).rstrip()
+        tail = "\n".join([*done.output.splitlines(), *errors.splitlines()][-12:])
         raise InfraError(f"{argv[0]} failed with status {status}:\n{tail}", hint=command_line(argv, env))
     return done
+
+
+@contextlib.contextmanager
+def _appending(log: Path) -> Iterator[Callable[[str], None]]:
+    """Append to a log what the function is given, at once: InfraError if the disk does not take it."""
+    with disk_errors(log):
+        sink = log.open("ab", buffering=0)
+
+    def write(text: str) -> None:
+        data = text.encode()
+        with disk_errors(log):
+            while data:
+                data = data[sink.write(data) :]
+
+    with sink:
+        yield write
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()

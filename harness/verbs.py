@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from harness.arguments import command_of, experiment_from, patch_files
-from harness.cache import Cache
-from harness.config import Experiment, load_experiment
+from harness.arguments import changed_by, command_of, experiment_from, experiment_named, patch_files
+from harness.cache import Cache, write_atomically
+from harness.config import Experiment
 from harness.display import Display
 from harness.doctor import Finding, as_json, findings, healthy
-from harness.errors import InfraError
-from harness.experiment.compare import Comparison, arm_kernels, set_stage
+from harness.errors import InfraError, UserError
+from harness.experiment.compare import arm_kernels, set_stage
 from harness.experiment.compare import compare as run_comparison
 from harness.experiment.kernels import (
     BootableKernel,
@@ -33,13 +35,14 @@ from harness.experiment.trial import Stage, TrialPlan, boot_plan, program_entrie
 from harness.process import command_line
 from harness.results.runfolder import (
     EXPERIMENT,
+    keep_patches,
     make_run_folder,
+    open_record,
     program,
     read_record,
     write_experiment,
-    write_record,
 )
-from harness.scenario.catalogue import load_scenario
+from harness.scenario.catalogue import scenario_values
 from harness.target.accel import known_answer
 from harness.target.machine import pick_machine
 from harness.target.shell import run_shell
@@ -55,48 +58,47 @@ def compare(arguments: argparse.Namespace, display: Display) -> int:
     begin = time.monotonic()
     workshop = Workshop.at(arguments.cache, display, arguments.jobs)
     if arguments.resume:
-        folder = arguments.resume.resolve()
-        again = read_record(folder)["reproduce"]
-        experiment = load_experiment(str(folder / EXPERIMENT))
+        folder, experiment, record = _to_resume(arguments)
+        again = record["reproduce"]
         tree = get_tree(experiment.tree, workshop, experiment.tarball)
+        if tree.description != record["tree"]:
+            raise UserError(
+                f"{folder} is of {record['tree']}; the tree is {tree.description} by now",
+                hint="start a new comparison, or name the tree with --tree",
+            )
     else:
         again = command_of(arguments)
-        experiment = experiment_from(arguments, load_experiment(arguments.experiment or DEFAULT_EXPERIMENT))
+        experiment = experiment_from(arguments, experiment_named(arguments.experiment or DEFAULT_EXPERIMENT))
+        scenario_values(experiment)
         tree = get_tree(experiment.tree, workshop, experiment.tarball)
         if not arguments.experiment:
             name, builtin = experiment_for(tree.version)
             display.note(f"{tree.description}: experiment {name}")
             experiment = experiment_from(arguments, builtin)
         folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
-        write_experiment(folder, experiment.model_dump(mode="json"))
-    check_version(experiment, tree)
-    record = {"tree": tree.description, "reproduce": again}
-    write_record(folder, {"state": "building", **record})
-    try:
-        machine = pick_machine(experiment.boot.machine)
-        kernels = arm_kernels(experiment, tree, machine, workshop)
-        stage = set_stage(experiment.boot, machine, next(iter(kernels.values())).build, workshop)
-        write_record(folder, {"state": "running", **record})
-        done = run_comparison(experiment, kernels, stage, folder, workshop, again)
-    except BaseException:
-        write_record(folder, {"state": "interrupted", **record})
-        display.note(f"what was measured is in {folder}")
-        display.note(f"go on with: {command_line([program(), 'compare', '--resume', str(folder)])}")
-        raise
-    return _report(done, time.monotonic() - begin, record, arguments, display)
-
-
-def _report(
-    done: Comparison,
-    seconds: float,
-    record: Mapping[str, Any],
-    arguments: argparse.Namespace,
-    display: Display,
-) -> int:
-    result = comparison_json(done, seconds)
-    text = comparison_text(done, seconds)
-    write_record(done.folder, {"state": "finished", **record, "result": result})
-    (done.folder / "report.txt").write_text(text.lstrip("\n") + "\n", encoding="utf-8")
+        experiment = keep_patches(folder, experiment)
+        write_experiment(folder, experiment)
+    with open_record(folder, {"verb": "compare", "tree": tree.description, "reproduce": again}) as update:
+        try:
+            update("building")
+            check_version(experiment, tree)
+            machine = pick_machine(experiment.boot.machine)
+            kernels = arm_kernels(experiment, tree, machine, workshop)
+            stage = set_stage(experiment.boot, machine, next(iter(kernels.values())).build, workshop)
+            update("running")
+            done = run_comparison(experiment, kernels, stage, folder, workshop, again)
+        except KeyboardInterrupt:
+            display.close()
+            print(f"what was measured is in {folder}", file=sys.stderr)
+            print(
+                f"go on with: {command_line([program(), 'compare', '--resume', str(folder)])}",
+                file=sys.stderr,
+            )
+            raise
+        result = comparison_json(done, time.monotonic() - begin)
+        text = comparison_text(done, time.monotonic() - begin)
+        write_atomically(folder / "report.txt", f"{text.strip()}\n".encode())
+        update("finished", result=result)
     display.close()
     print(text, file=display.stream)
     if arguments.json:
@@ -104,25 +106,51 @@ def _report(
     return 0 if done.verdict.kind is VerdictKind.FIXED else 1
 
 
+def _to_resume(arguments: argparse.Namespace) -> tuple[Path, Experiment, dict[str, Any]]:
+    """The folder, the experiment and the record of an interrupted comparison."""
+    folder: Path = arguments.resume.resolve()
+    record = read_record(folder)
+    if record.get("verb") != "compare":
+        raise UserError(
+            f"{folder} is not the folder of a comparison",
+            hint="give the one that holds report.txt or trials/",
+        )
+    if record["state"] == "finished":
+        raise UserError(
+            f"{folder} is finished: {record['result']['verdict']}", hint=f"see {folder}/report.txt"
+        )
+    changed = changed_by(arguments)
+    if changed:
+        raise UserError(f"--resume takes the experiment as it was, not {', '.join(changed)}")
+    return folder, experiment_named(str(folder / EXPERIMENT)), record
+
+
 def run(arguments: argparse.Namespace, display: Display) -> int:
     """`hmm-harness run`: 0 if the trial completed, 3 if the machine failed, else 1."""
-    experiment, kernel, stage = _one_kernel(arguments, display)
-    scenario = load_scenario(experiment.scenario)
+    experiment = _experiment_with_kernel(arguments)
+    scenario, values = scenario_values(experiment)
+    patches = patch_files(arguments.patch)
     folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
-    plan = TrialPlan(
-        arm=arguments.kernel,
-        index=1,
-        seed=experiment.seed,
-        scenario=scenario,
-        values=scenario.values(experiment.set),
-        kernel=kernel,
-        boot=experiment.boot,
-        stage=stage,
-        timeout_s=experiment.trial_timeout_s,
-        command=command_of(arguments),
-    )
-    with display.step(f"trial of {scenario.name} on {arguments.kernel}"):
-        result = run_trial(plan, folder)
+    again = command_of(arguments)
+    with open_record(folder, {"verb": "run", "kernel": arguments.kernel, "reproduce": again}) as update:
+        update("building")
+        kernel, stage = _ready(arguments, experiment, patches, display)
+        plan = TrialPlan(
+            arm=arguments.kernel,
+            index=1,
+            seed=experiment.seed,
+            scenario=scenario,
+            values=values,
+            kernel=kernel,
+            boot=experiment.boot,
+            stage=stage,
+            timeout_s=experiment.trial_timeout_s,
+            command=again,
+        )
+        update("running")
+        with display.step(f"trial of {scenario.name} on {arguments.kernel}"):
+            result = run_trial(plan, folder)
+        update("finished", result=result.as_json())
     evidence = str(folder / result.folder)
     display.close()
     print(trial_text(result, evidence), file=display.stream)
@@ -135,7 +163,11 @@ def run(arguments: argparse.Namespace, display: Display) -> int:
 
 def boot(arguments: argparse.Namespace, display: Display) -> int:
     """`hmm-harness boot`: a shell in the guest; 0 when it has ended by itself."""
-    experiment, kernel, stage = _one_kernel(arguments, display)
+    if not sys.stdin.isatty():
+        raise UserError("boot needs a terminal", hint="use `hmm-harness run` where there is none")
+    experiment = _experiment_with_kernel(arguments)
+    patches = patch_files(arguments.patch)
+    kernel, stage = _ready(arguments, experiment, patches, display)
     # run_shell makes an initramfs of its own; the kernel's own image stands in for one until then.
     plan = boot_plan(kernel, experiment.boot, stage, kernel.build.boot_image)
     display.note(f"{kernel.build.release}: a shell on the guest's console; exit ends it, or Ctrl-A x")
@@ -143,27 +175,38 @@ def boot(arguments: argparse.Namespace, display: Display) -> int:
     return 0 if run_shell(plan, kernel.programs.init, program_entries(kernel.programs)) == 0 else 3
 
 
-def _one_kernel(arguments: argparse.Namespace, display: Display) -> tuple[Experiment, BootableKernel, Stage]:
-    """The kernel that is named, ready to boot."""
-    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+def _experiment_with_kernel(arguments: argparse.Namespace) -> Experiment:
+    """The experiment that defines the kernel which is named, with what the arguments change."""
     named = arguments.experiment
     experiment = experiment_from(
-        arguments, load_experiment(named) if named else experiment_with(arguments.kernel)
+        arguments, experiment_named(named) if named else experiment_with(arguments.kernel)
     )
-    config = kernel_of(experiment, arguments.kernel)
-    patches = patch_files(arguments.patch)
+    kernel_of(experiment, arguments.kernel)
+    return experiment
+
+
+def _ready(
+    arguments: argparse.Namespace, experiment: Experiment, patches: Sequence[str], display: Display
+) -> tuple[BootableKernel, Stage]:
+    """The kernel that is named, built, and the stage to boot it on."""
+    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
     tree = get_tree(experiment.tree, workshop, experiment.tarball)
     check_version(experiment, tree)
     machine = pick_machine(experiment.boot.machine)
-    kernel = make_kernel(tree, config, patches, machine, workshop)
-    return experiment, kernel, set_stage(experiment.boot, machine, kernel.build, workshop)
+    kernel = make_kernel(tree, kernel_of(experiment, arguments.kernel), patches, machine, workshop)
+    return kernel, set_stage(experiment.boot, machine, kernel.build, workshop)
 
 
 def classify(arguments: argparse.Namespace, display: Display) -> int:
     """`hmm-harness classify`: 0 if nothing is found in any file, else 1."""
-    found = False
+    found = unreadable = False
     for path in arguments.files:
-        result = classify_file(path)
+        try:
+            result = classify_file(path)
+        except UserError as error:
+            unreadable = True
+            print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+            continue
         found = found or result.found
         if arguments.json:
             print(json.dumps(result.as_json()))
@@ -172,7 +215,7 @@ def classify(arguments: argparse.Namespace, display: Display) -> int:
         for event in result.events:
             time = "" if event.time_s is None else f" [{event.time_s:.6f}]"
             print(f"  line {event.line}{time} {event.cls}: {event.title}")
-    return 1 if found else 0
+    return UserError.exit_code if unreadable else 1 if found else 0
 
 
 def doctor(arguments: argparse.Namespace, display: Display) -> int:

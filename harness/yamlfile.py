@@ -17,6 +17,9 @@ from harness.suggest import nearest
 Model = TypeVar("Model", bound=BaseModel)
 _Loc = tuple[int | str, ...]
 
+#: No file of ours nests by half as much; an alias that stands for itself nests without an end.
+_DEEPEST = 40
+
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
     """Read a YAML file into `model`.
@@ -33,22 +36,21 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
 
 def parse_yaml(text: str, name: str, model: type[Model]) -> Model:
     """`load_yaml` of a text that is at hand; `name` stands for the file in the errors."""
-    loader = yaml.SafeLoader(text)
+    lines: dict[_Loc, int] = {}
+    errors: list[tuple[int, str]] = []
     try:
-        node = loader.get_single_node()
-        if node is None:
-            node = yaml.MappingNode("tag:yaml.org,2002:map", [])
-        lines: dict[_Loc, int] = {}
-        errors: list[tuple[int, str]] = []
-        data = _build(loader, node, (), lines, errors)
+        data = _read(text, lines, errors)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise UserError(f"{name}:{line}: {error.problem or 'not YAML'}", hint="correct the file") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(f"{name}:{line}: {error.reason}", hint="correct the file") from error
     except yaml.YAMLError as error:
         raise UserError(f"{name}:1: {error}", hint="correct the file") from error
-    finally:
-        loader.dispose()
+    except RecursionError as error:
+        raise UserError(f"{name}: this is nested too deep", hint="correct the file") from error
     result: Model | None = None
     try:
         result = model.model_validate(data)
@@ -58,6 +60,17 @@ def parse_yaml(text: str, name: str, model: type[Model]) -> Model:
         shown = [f"{name}:{line}: {message}" for line, message in sorted(errors)]
         raise UserError("\n".join(shown), hint=f"{len(shown)} error{'s' * (len(shown) > 1)} in {name}")
     return result
+
+
+def _read(text: str, lines: dict[_Loc, int], errors: list[tuple[int, str]]) -> Any:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            node = yaml.MappingNode("tag:yaml.org,2002:map", [])
+        return _build(loader, node, (), lines, errors)
+    finally:
+        loader.dispose()
 
 
 def _build(
@@ -70,6 +83,9 @@ def _build(
     """The value of a node; `lines` gets the line of each key and element below it."""
     first = node.start_mark.line + 1 if node.start_mark else 1
     lines.setdefault(where, first)
+    if len(where) > _DEEPEST:
+        problem = "this is nested too deep (does an alias stand for itself?)"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python/"):
         errors.append((first, f"{_dotted(where)}: the tag {node.tag!r} is not known (leave it out)"))
         return None
@@ -77,8 +93,8 @@ def _build(
         loader.flatten_mapping(node)
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
+            key = _construct(loader, key_node, where, errors)
             if not isinstance(key, str):
                 errors.append(
                     (line, f"{_dotted((*where, str(key)))}: a key must be a string (put it in quotes)")
@@ -93,7 +109,19 @@ def _build(
         return [
             _build(loader, child, (*where, index), lines, errors) for index, child in enumerate(node.value)
         ]
-    return loader.construct_object(node, deep=True)
+    return _construct(loader, node, where, errors)
+
+
+def _construct(loader: yaml.SafeLoader, node: yaml.Node, where: _Loc, errors: list[tuple[int, str]]) -> Any:
+    """The value of a scalar or key; with an error its text."""
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ValueError, LookupError, AttributeError):
+        # How PyYAML meets a text that is not of its type: the 30th of February, `!!int abc`, `!!bool abc`.
+        kind = node.tag.rpartition(":")[2]
+        shown = str(node.value)[:40]
+        errors.append((node.start_mark.line + 1, f"{_dotted(where)}: {shown!r} is no {kind}"))
+        return node.value
 
 
 def _dotted(where: _Loc) -> str:

@@ -8,6 +8,7 @@
 
 #include <linux/delay.h>
 #include <linux/ioport.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -16,6 +17,7 @@
 #include "internal.h"
 
 #define HH_EVICT_BATCH	512UL
+#define HH_EVICT_WARN_S	5
 
 static struct hh_device *hh_devmem_device(struct page *page)
 {
@@ -185,6 +187,26 @@ unsigned long hh_devmem_evict(struct hh_device *device)
 	return hh_devmem_used(device);
 }
 
+/* References beyond the mappings are pins; none: memory for a copy ran out. */
+static void hh_devmem_warn(struct hh_device *device, unsigned long used)
+{
+	unsigned long pfn = PHYS_PFN(device->pagemap.range.start);
+	unsigned long end = pfn + PHYS_PFN(range_len(&device->pagemap.range));
+	struct folio *folio;
+
+	for (; pfn < end; pfn++) {
+		folio = page_folio(pfn_to_page(pfn));
+		if (folio_ref_count(folio))
+			break;
+	}
+	if (pfn == end)
+		return;		/* given back meanwhile */
+	pr_warn("%s: waiting for %lu pages in use; the first: pfn %#lx, references %d, mappings %d%s\n",
+		device->name, used, pfn, folio_ref_count(folio),
+		folio_mapcount(folio),
+		folio_test_locked(folio) ? ", locked" : "");
+}
+
 /*
  * The pages must be gone before their struct pages are.  Nobody can make new
  * ones, and what keeps one for a while (a fault, a fork) ends: keep trying, as
@@ -192,8 +214,17 @@ unsigned long hh_devmem_evict(struct hh_device *device)
  */
 void hh_devmem_destroy(struct hh_device *device)
 {
-	while (hh_devmem_evict(device))
+	unsigned long warn_at = jiffies + HH_EVICT_WARN_S * HZ;
+	bool warned = false;
+	unsigned long used;
+
+	while ((used = hh_devmem_evict(device))) {
+		if (!warned && time_after(jiffies, warn_at)) {
+			hh_devmem_warn(device, used);
+			warned = true;
+		}
 		msleep(20);
+	}
 	memunmap_pages(&device->pagemap);
 	release_mem_region(device->region_start, device->region_size);
 }

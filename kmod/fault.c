@@ -35,11 +35,14 @@ static int hh_range_fault(struct hh_mirror *mirror, struct hmm_range *range,
 {
 	struct mm_struct *mm = range->notifier->mm;
 	unsigned long deadline = jiffies + timeout;
+	long left;
 	int ret;
 
 	for (;;) {
 		if (entry == HMM_HARNESS_ENTRY_UNLOCKED) {
-			ret = hh_range_fault_unlocked(range, timeout);
+			/* Never 0, which would mean without end. */
+			left = max_t(long, deadline - jiffies, 1);
+			ret = hh_range_fault_unlocked(range, left);
 			if (ret)
 				return ret;
 		} else {
@@ -78,9 +81,8 @@ static int hh_fault_owner(struct hh_mirror *mirror,
 	case HMM_HARNESS_OWNER_DEVICE:
 		if (fault->owner_device >= hh_nr_devices)
 			return -ERANGE;
-		/* A node may be opened while later devices are being made. */
-		*owner = smp_load_acquire(&hh_devices[fault->owner_device]);
-		return *owner ? 0 : -ENXIO;
+		*owner = hh_devices[fault->owner_device];
+		return 0;
 	default:
 		return -EINVAL;
 	}
@@ -193,13 +195,8 @@ static int hh_snapshot_fill(struct hh_mirror *mirror, struct hmm_range *range,
 
 	memset(bytes, HMM_HARNESS_PAGE_NONE, pages);
 	for (n = 0; n < hh_nr_devices; n++) {
-		/* Pairs with the release in hh_init(). */
-		struct hh_device *owner = smp_load_acquire(&hh_devices[n]);
-
-		if (!owner)
-			continue;
 		memset(range->hmm_pfns, 0, pages * sizeof(*range->hmm_pfns));
-		range->dev_private_owner = owner;
+		range->dev_private_owner = hh_devices[n];
 		ret = hh_range_fault(mirror, range, HMM_HARNESS_ENTRY_LOCKED,
 				     msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT),
 				     &retries);
@@ -285,13 +282,18 @@ long hh_ioctl_touch(struct hh_mirror *mirror, void __user *arg)
 	end = touch.addr + touch.length;
 	for (addr = touch.addr; addr < end; addr += PAGE_SIZE) {
 		struct page *page;
+		bool present;
 
-		ret = get_user_pages_fast(addr, 1, FOLL_WRITE, &page);
-		if (ret != 1) {
-			ret = ret < 0 ? ret : -EFAULT;
-			break;
+		/* What was there already came up elsewhere, who knows where. */
+		present = get_user_page_fast_only(addr, FOLL_WRITE, &page);
+		if (!present) {
+			ret = get_user_pages_fast(addr, 1, FOLL_WRITE, &page);
+			if (ret != 1) {
+				ret = ret < 0 ? ret : -EFAULT;
+				break;
+			}
+			ret = 0;
 		}
-		ret = 0;
 		if (touch.cpu != raw_smp_processor_id()) {
 			put_page(page);
 			ret = -EAGAIN;
@@ -299,7 +301,8 @@ long hh_ioctl_touch(struct hh_mirror *mirror, void __user *arg)
 		}
 		if (!folio_test_lru(page_folio(page))) {
 			touch.off_lru++;
-			hh_window_batched(page, touch.cpu);
+			if (!present)
+				hh_window_batched(page, touch.cpu);
 		}
 		put_page(page);
 		if (fatal_signal_pending(current)) {

@@ -86,7 +86,7 @@ static inline void hh_count(struct hh_device *device, enum hh_counter which,
 }
 
 /* main.c */
-extern struct hh_device **hh_devices;
+extern struct hh_device *hh_devices[HMM_HARNESS_MAX_DEVICES];
 extern unsigned int hh_nr_devices;
 int hh_check_range(u64 addr, u64 length);
 struct mm_struct *hh_mirror_mm(struct hh_mirror *mirror);

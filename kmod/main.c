@@ -28,8 +28,12 @@ module_param(device_mb, uint, 0444);
 MODULE_PARM_DESC(device_mb,
 		 "Memory of each device in MiB (2..1024, even, default 32)");
 
-struct hh_device **hh_devices;
+/* Complete before the first node appears. */
+struct hh_device *hh_devices[HMM_HARNESS_MAX_DEVICES];
 unsigned int hh_nr_devices;
+
+/* Init cannot fail any more. */
+static bool hh_ready;
 
 /*
  * Device page tables are not simulated: a mirror that programs nothing has
@@ -172,19 +176,32 @@ static long hh_ioctl(struct file *file, unsigned int request, unsigned long arg)
 	}
 }
 
-static int hh_open(struct inode *inode, struct file *file)
+static struct hh_mirror *hh_mirror_create(struct hh_device *device)
 {
-	struct hh_device *device =
-		container_of(file->private_data, struct hh_device, misc);
 	struct hh_mirror *mirror = kzalloc(sizeof(*mirror), GFP_KERNEL);
 
 	if (!mirror)
-		return -ENOMEM;
+		return NULL;
 	mirror->device = device;
 	mutex_init(&mirror->attach_lock);
 	mutex_init(&mirror->migrate_lock);
 	spin_lock_init(&mirror->lock);
 	hh_window_init(mirror);
+	return mirror;
+}
+
+static int hh_open(struct inode *inode, struct file *file)
+{
+	struct hh_device *device =
+		container_of(file->private_data, struct hh_device, misc);
+	struct hh_mirror *mirror;
+
+	/* A failing init frees all, open files or not: let nobody in before. */
+	if (!READ_ONCE(hh_ready))
+		return -EAGAIN;
+	mirror = hh_mirror_create(device);
+	if (!mirror)
+		return -ENOMEM;
 
 	mutex_lock(&device->open_lock);
 	device->opens++;
@@ -222,6 +239,7 @@ static const struct file_operations hh_fops = {
 	.llseek		= noop_llseek,
 };
 
+/* The device with its memory, but without a node. */
 static struct hh_device *hh_device_create(unsigned int index)
 {
 	struct hh_device *device = kzalloc(sizeof(*device), GFP_KERNEL);
@@ -233,44 +251,36 @@ static struct hh_device *hh_device_create(unsigned int index)
 	spin_lock_init(&device->lock);
 	mutex_init(&device->open_lock);
 	snprintf(device->name, sizeof(device->name), "hmm_harness%u", index);
-
-	ret = hh_devmem_create(device, (unsigned long)device_mb << 20);
-	if (ret)
-		goto err_free;
-
 	device->misc.minor = MISC_DYNAMIC_MINOR;
 	device->misc.name = device->name;
 	device->misc.fops = &hh_fops;
 	device->misc.mode = 0600;
-	ret = misc_register(&device->misc);
-	if (ret)
-		goto err_devmem;
-	return device;
 
-err_devmem:
-	hh_devmem_destroy(device);
-err_free:
-	kfree(device);
-	return ERR_PTR(ret);
+	ret = hh_devmem_create(device, (unsigned long)device_mb << 20);
+	if (ret) {
+		kfree(device);
+		return ERR_PTR(ret);
+	}
+	return device;
 }
 
-static void hh_devices_destroy(unsigned int count)
+/* All nodes first: no page can be moved to a device from there on. */
+static void hh_devices_destroy(unsigned int nodes)
 {
 	unsigned int i;
 
-	/* All nodes first: no page can be moved to a device from here on. */
-	for (i = 0; i < count; i++)
+	for (i = 0; i < nodes; i++)
 		misc_deregister(&hh_devices[i]->misc);
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < hh_nr_devices; i++) {
 		hh_devmem_destroy(hh_devices[i]);
 		kfree(hh_devices[i]);
 	}
-	kfree(hh_devices);
 }
 
 static int __init hh_init(void)
 {
-	unsigned int i;
+	unsigned int nodes = 0;
+	int ret;
 
 	if (devices < 1 || devices > HMM_HARNESS_MAX_DEVICES) {
 		pr_err("devices=%u is not within 1..%u\n", devices,
@@ -284,23 +294,31 @@ static int __init hh_init(void)
 		return -EINVAL;
 	}
 
-	hh_devices = kcalloc(devices, sizeof(*hh_devices), GFP_KERNEL);
-	if (!hh_devices)
-		return -ENOMEM;
-
-	hh_nr_devices = devices;
-	for (i = 0; i < devices; i++) {
-		struct hh_device *device = hh_device_create(i);
+	for (; hh_nr_devices < devices; hh_nr_devices++) {
+		struct hh_device *device = hh_device_create(hh_nr_devices);
 
 		if (IS_ERR(device)) {
-			pr_err("device %u: cannot be set up (%pe)\n", i, device);
-			hh_devices_destroy(i);
-			return PTR_ERR(device);
+			ret = PTR_ERR(device);
+			pr_err("device %u: no memory (%pe)\n", hh_nr_devices,
+			       device);
+			goto err;
 		}
-		/* Pairs with the acquire in hh_fault_owner(). */
-		smp_store_release(&hh_devices[i], device);
+		hh_devices[hh_nr_devices] = device;
 	}
+	for (; nodes < devices; nodes++) {
+		ret = misc_register(&hh_devices[nodes]->misc);
+		if (ret) {
+			pr_err("device %u: no node (%pe)\n", nodes,
+			       ERR_PTR(ret));
+			goto err;
+		}
+	}
+	WRITE_ONCE(hh_ready, true);
 	return 0;
+
+err:
+	hh_devices_destroy(nodes);
+	return ret;
 }
 
 static void __exit hh_exit(void)

@@ -16,7 +16,8 @@
  * Inferred: that the spare reference is the one a per-CPU LRU batch holds, and
  * that the batch is that of the CPU on which this module saw the page come up
  * last (a batch holds at most 31 folios, and so many are remembered per CPU).
- * Batches cannot be looked at from a module.
+ * Batches cannot be looked at from a module: a page that came up unseen has the
+ * CPU of its frame's last use that was seen, if that is still remembered.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -34,10 +35,15 @@
 /* Page frames that were last put in a CPU's LRU batch, as far as we know. */
 struct hh_recent {
 	unsigned int next;
-	unsigned long pfn[HH_RECENT];
+	struct {
+		unsigned long pfn;
+		u64 number;		/* of the record; 0: none */
+	} entry[HH_RECENT];
 };
 
 static DEFINE_PER_CPU(struct hh_recent, hh_recent);
+static DEFINE_SPINLOCK(hh_recent_lock);
+static u64 hh_recent_number;
 
 /*
  * Batches being unmapped and faults being served.  Whoever comes second,
@@ -51,24 +57,37 @@ static LIST_HEAD(hh_faults);
 void hh_window_batched(struct page *page, unsigned int cpu)
 {
 	struct hh_recent *recent = per_cpu_ptr(&hh_recent, cpu);
+	unsigned int i;
 
-	/* Threads on one CPU may interleave: one entry lost, no harm. */
-	WRITE_ONCE(recent->pfn[recent->next++ % HH_RECENT], page_to_pfn(page));
+	spin_lock(&hh_recent_lock);
+	i = recent->next++ % HH_RECENT;
+	recent->entry[i].pfn = page_to_pfn(page);
+	recent->entry[i].number = ++hh_recent_number;
+	spin_unlock(&hh_recent_lock);
 }
 
-/* The CPUs (0..63) in whose batch the page may be; 0 if we never saw it. */
-static u64 hh_window_cpus_of(unsigned long pfn)
+/*
+ * The CPU in whose batch the page is, as a bit; 0 if we never saw it, or if the
+ * CPU has no bit.  Frames are used again: the newest record is the page's.
+ */
+static u64 hh_window_cpu_of(unsigned long pfn)
 {
 	unsigned int cpu, i;
-	u64 mask = 0;
+	u64 newest = 0, mask = 0;
 
-	for_each_online_cpu(cpu) {
+	spin_lock(&hh_recent_lock);
+	for_each_possible_cpu(cpu) {
 		struct hh_recent *recent = per_cpu_ptr(&hh_recent, cpu);
 
-		for (i = 0; i < HH_RECENT && cpu < 64; i++)
-			if (READ_ONCE(recent->pfn[i]) == pfn)
-				mask |= BIT_ULL(cpu);
+		for (i = 0; i < HH_RECENT; i++) {
+			if (recent->entry[i].pfn != pfn ||
+			    recent->entry[i].number <= newest)
+				continue;
+			newest = recent->entry[i].number;
+			mask = cpu < 64 ? BIT_ULL(cpu) : 0;
+		}
 	}
+	spin_unlock(&hh_recent_lock);
 	return mask;
 }
 
@@ -180,7 +199,7 @@ static void hh_window_inspect(struct hh_batch *batch)
 		if (!hh_window_in_batch(folio))
 			continue;
 		now->system_off_lru++;
-		now->drain_cpus |= hh_window_cpus_of(page_to_pfn(page));
+		now->drain_cpus |= hh_window_cpu_of(page_to_pfn(page));
 		if (now->first_off_lru == HMM_HARNESS_NO_INDEX) {
 			now->first_off_lru = i;
 			batch->off_lru_pfn = page_to_pfn(page);

@@ -88,7 +88,7 @@ def cold(tree: KernelTree, experiment: Experiment) -> dict[str, float]:
         root = Path(name)
         for part in ("trees", "resolved"):
             shutil.copytree(default_cache_folder() / part, root / part, symlinks=True)
-        workshop = Workshop.at(root, PlainProgress(sys.stderr), None)
+        workshop = Workshop.at(root, PlainProgress(sys.stderr))
         begin = time.monotonic()
         kernels = arm_kernels(experiment, tree, pick_machine("auto"), workshop)
         builds = time.monotonic() - begin
@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cold", action="store_true", help="also build in an empty cache (minutes)")
     arguments = parser.parse_args()
-    workshop = Workshop.at(default_cache_folder(), PlainProgress(sys.stderr), None)
+    workshop = Workshop.at(default_cache_folder(), PlainProgress(sys.stderr))
     tree = get_tree(load_experiment("linux-7").tree, workshop)
     experiment = experiment_for(tree.version)[1]
     kernels = arm_kernels(experiment, tree, pick_machine("auto"), workshop)

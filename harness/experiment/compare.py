@@ -13,12 +13,12 @@ from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel, make_kernel
 from harness.experiment.options import Workshop
 from harness.experiment.statistics import ArmTally, Verdict, decide, tally
-from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, run_trial
+from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint, run_trial
 from harness.kernel.build import KernelBuild
 from harness.kernel.tree import KernelTree
 from harness.process import command_line
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
-from harness.scenario.catalogue import load_scenario
+from harness.scenario.catalogue import scenario_values
 from harness.target.accel import choose_accel
 from harness.target.protocol import Machine
 from harness.target.qemu import QemuTarget
@@ -86,14 +86,14 @@ def compare(
     The number of trials is fixed beforehand: stopping early would spoil the intervals. Raises InfraError
     when the first trial of an arm ends as `infra_error`, for all others would too.
     """
-    scenario = load_scenario(experiment.scenario)
+    scenario, values = scenario_values(experiment)
     plans = [
         TrialPlan(
             arm=arm,
             index=index,
             seed=experiment.seed + index - 1,
             scenario=scenario,
-            values=scenario.values(experiment.set),
+            values=values,
             kernel=kernels[arm],
             boot=experiment.boot,
             stage=stage,
@@ -102,18 +102,18 @@ def compare(
         )
         for index, arm in _alternate(experiment)
     ]
-    done = finished_trials(folder, {arm: kernel.build.key for arm, kernel in kernels.items()})
+    done = finished_trials(folder, {arm: fingerprint(kernel) for arm, kernel in kernels.items()})
     results: list[TrialResult] = []
     for number, plan in enumerate(plans, start=1):
         rows = [_row(result, experiment) for result in results]
         workshop.progress.table(HEADER, rows, running=f"trial {number} of {len(plans)}: {plan.arm}")
         result = done.get((plan.arm, plan.index)) or run_trial(plan, folder)
         results.append(result)
+        workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
         if plan.index == 1 and result.kind is OutcomeKind.INFRA_ERROR:
             raise InfraError(
                 f"the first trial of {plan.arm}: {result.title}", hint=f"see {folder / result.folder}"
             )
-    workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
     _write_repro(folder, plans, results)
     tallies = {
         name: tally(name, [r for r in results if r.arm == name], needs_windows=scenario.oracle.windows)
@@ -144,7 +144,7 @@ def _row(result: TrialResult, experiment: Experiment) -> tuple[str, ...]:
     return (
         str(result.index),
         result.arm,
-        experiment.arms[result.arm].kernel,
+        experiment.arms[result.arm].label,
         str(result.seed),
         f"{result.kind}{bug}",
         str(result.windows),

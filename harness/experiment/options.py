@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +20,10 @@ class Workshop:
 
     cache: Cache
     progress: Progress
-    #: Parallel compile jobs.
-    jobs: int
+    #: Parallel compile jobs; 0: as many as fit this machine.
+    jobs: int = 0
 
     @classmethod
-    def at(cls, cache: Path, progress: Progress, jobs: int | None) -> Workshop:
-        """A workshop at a cache folder; one compile job more than there are CPUs unless told."""
-        return cls(Cache(cache.resolve()), progress, jobs or (os.cpu_count() or 1) + 1)
+    def at(cls, cache: Path, progress: Progress, jobs: int = 0) -> Workshop:
+        """A workshop at a cache folder."""
+        return cls(Cache(cache.resolve()), progress, jobs)

@@ -122,7 +122,7 @@ def _arm_row(done: Comparison, name: str) -> tuple[str, ...]:
     counted = done.tallies[name]
     return (
         name,
-        done.experiment.arms[name].kernel,
+        done.experiment.arms[name].label,
         str(counted.trials),
         str(counted.reproduced),
         "-" if counted.rate is None else f"{counted.rate:.2f}",

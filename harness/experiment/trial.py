@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import disk_errors
+from harness.cache import digest, disk_errors
 from harness.config import BootConfig
 from harness.deadline import Deadline
-from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel
 from harness.guest import initramfs
 from harness.guest.plan import PLAN_PATH, Exec, Insmod, PowerOff, Step, plan_text
@@ -21,7 +20,7 @@ from harness.guest.protocol import Hello
 from harness.judge import Outcome, judge
 from harness.kernel.build import KernelBuild
 from harness.kmod import GuestPrograms
-from harness.results.runfolder import TrialResult, write_record
+from harness.results.runfolder import TrialResult, open_record
 from harness.scenario.catalogue import Scenario, Value
 from harness.target.cmdline import KernelParameters, trial_arguments
 from harness.target.protocol import Accel, BootPlan, GuestEnded, Machine, Target
@@ -82,6 +81,7 @@ class TrialPlan:
             "scenario": self.scenario.name,
             "parameters": dict(self.values),
             "kernel": kernel_json(self.kernel.build),
+            "fingerprint": fingerprint(self.kernel),
             "boot": {
                 **self.boot.model_dump(mode="json"),
                 "machine": self.stage.machine,
@@ -89,6 +89,13 @@ class TrialPlan:
             },
             "command": self.command,
         }
+
+
+def fingerprint(kernel: BootableKernel) -> str:
+    """Names all that is booted: two trials with one fingerprint ran the same kernel, module and stressor."""
+    return digest(
+        [kernel.build.key, str(kernel.programs.module.parent), str(kernel.programs.stressor.parent)]
+    )[:20]
 
 
 def kernel_json(build: KernelBuild) -> dict[str, Any]:
@@ -110,35 +117,29 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     folder = run_folder / "trials" / f"{plan.index:03d}-{plan.arm}"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_record(folder, {"state": "running", **plan.record()})
-    image = initramfs.write_initramfs(folder / INITRAMFS, guest_entries(plan.kernel.programs, plan.steps()))
-    begin = time.monotonic()
-    observations = _observe(plan, image, folder)
-    seconds = time.monotonic() - begin
-    outcome = judge(observations, plan.scenario.judge_by())
-    hello = _hello(observations)
-    if hello:
-        try:
-            check_preemption(hello, plan.boot.preempt)
-        except InfraError as error:
-            write_record(folder, {"state": "failed", **plan.record(), "error": error.message})
-            raise
-    result = TrialResult(
-        arm=plan.arm,
-        index=plan.index,
-        seed=plan.seed,
-        kind=outcome.kind,
-        title=outcome.title,
-        signature=str(outcome.signature or ""),
-        is_bug=outcome.is_bug,
-        windows=outcome.windows,
-        iterations=outcome.iterations,
-        seconds=round(seconds, 3),
-        preempt=hello.preempt if hello else "",
-        folder=str(folder.relative_to(run_folder)),
-        splat=_splat(outcome),
-    )
-    write_record(folder, {"state": "finished", **plan.record(), "result": result.as_json()})
+    with open_record(folder, plan.record()) as update:
+        image = folder / INITRAMFS
+        initramfs.write_initramfs(image, guest_entries(plan.kernel.programs, plan.steps()))
+        begin = time.monotonic()
+        observations, hello = _observe(plan, image, folder)
+        seconds = time.monotonic() - begin
+        outcome = judge(observations, plan.scenario.judge_by())
+        result = TrialResult(
+            arm=plan.arm,
+            index=plan.index,
+            seed=plan.seed,
+            kind=outcome.kind,
+            title=outcome.title,
+            signature=str(outcome.signature or ""),
+            is_bug=outcome.is_bug,
+            windows=outcome.windows,
+            iterations=outcome.iterations,
+            seconds=round(seconds, 3),
+            preempt=hello.preempt if hello else "",
+            folder=str(folder.relative_to(run_folder)),
+            splat=_splat(outcome),
+        )
+        update("finished", result=result.as_json())
     return result
 
 
@@ -179,25 +180,34 @@ def boot_plan(kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Pat
     )
 
 
-def _observe(plan: TrialPlan, image: Path, folder: Path) -> Sequence[Observation]:
-    """Boot and watch until the trial is decided, its time is up, or the guest is gone."""
+def _observe(plan: TrialPlan, image: Path, folder: Path) -> tuple[Sequence[Observation], Hello | None]:
+    """Boot and watch until the trial is decided, its time is up, or the guest is gone.
+
+    Raises InfraError as soon as the guest says that it runs under another preemption model than the plan's.
+    """
     deadline = Deadline.after(plan.timeout_s)
+    hello_by = deadline.sooner(HELLO_LIMIT_S)
     watcher = Watcher(plan.scenario.oracle.stall_s)
-    with plan.stage.target.boot(
-        boot_plan(plan.kernel, plan.boot, plan.stage, image), folder, deadline
-    ) as guest:
-        hello_by = deadline.sooner(HELLO_LIMIT_S)
+    boot = boot_plan(plan.kernel, plan.boot, plan.stage, image)
+    hello: Hello | None = None
+    with plan.stage.target.boot(boot, folder, deadline) as guest:
         begin = time.monotonic()
         while not deadline.expired and not (watcher.fatal and not watcher.reading):
             event = guest.next_event(deadline.sooner(TICK_S))
-            watcher.observe(event) if event else watcher.tick(time.monotonic() - begin)
-            if isinstance(event, GuestEnded) or (hello_by.expired and not _hello(watcher.observations)):
+            new = watcher.observe(event) if event else watcher.tick(time.monotonic() - begin)
+            if hello is None:
+                hello = _hello(new)
+                if hello:
+                    check_preemption(hello, plan.boot.preempt)
+                elif hello_by.expired:
+                    break
+            if isinstance(event, GuestEnded):
                 break
         guest.stop()
         while event := guest.next_event(Deadline.after(1.0)):
             watcher.observe(event)
     watcher.close()
-    return watcher.observations
+    return watcher.observations, hello
 
 
 def _hello(observations: Sequence[Observation]) -> Hello | None:

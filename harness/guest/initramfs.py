@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from harness.cache import write_atomically
+from harness.disk import write_atomically
 from harness.errors import InfraError
 
 _TRAILER = "TRAILER!!!"

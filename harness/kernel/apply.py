@@ -15,6 +15,7 @@ from unidiff.errors import UnidiffParseError
 from unidiff.patch import PatchedFile, PatchSet
 
 from harness.deadline import Deadline
+from harness.disk import disk_errors
 from harness.errors import InfraError, UserError
 from harness.kernel.patches import Patch
 from harness.kernel.spec import KernelTree
@@ -48,11 +49,12 @@ def apply_patches(tree: KernelTree, patches: Sequence[Patch]) -> PatchStack:
     """Apply patches in order, without touching the tree.
 
     UserError for a patch that conflicts (it names hunk, file and line, and shows what the tree has there), is
-    damaged, or reaches outside the tree.
+    damaged, or reaches outside the tree. InfraError if the scratch folder cannot be written.
     """
+    place = Path(tempfile.gettempdir())
     done: list[Applied] = []
     touched: dict[str, None] = {}
-    with tempfile.TemporaryDirectory(prefix="hmm-harness-patch-") as name:
+    with disk_errors(place), tempfile.TemporaryDirectory(prefix="hmm-harness-patch-") as name:
         scratch = Path(name)
         (scratch / "tree").mkdir()
         for patch in patches:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.deadline import Deadline
+from harness.disk import disk_errors
 from harness.errors import InfraError
 from harness.process import Completed, run
 
@@ -135,13 +136,8 @@ class PrivateApt:
         Of the system's configuration only `Acquire` (proxies, timeouts) is taken over, because hooks such as
         APT::Update::Post-Invoke act on the system's state.
         """
-        for part in ("lists/partial", "archives/partial", "sources.list.d"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        (folder / "status").touch()
-        (folder / "sources.list.d" / "harness.sources").write_text(
-            "\n".join(source.stanza() for source in sources), encoding="utf-8"
-        )
-        dump = run(["apt-config", "dump", "--format", '%F "%v";%n'], deadline=deadline).output
+        argv = ["apt-config", "dump", "--format", '%F "%v";%n']
+        dump = run(argv, deadline=deadline, merge_stderr=False).output
         kept = [
             line
             for line in dump.splitlines()
@@ -169,7 +165,14 @@ class PrivateApt:
             "Acquire::Retries": "2",
         }
         lines = [*kept, *(f'{key} "{value}";' for key, value in own.items())]
-        (folder / "apt.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with disk_errors(folder):
+            for part in ("lists/partial", "archives/partial", "sources.list.d"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            (folder / "status").touch()
+            (folder / "sources.list.d" / "harness.sources").write_text(
+                "\n".join(source.stanza() for source in sources), encoding="utf-8"
+            )
+            (folder / "apt.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return cls(folder)
 
     @property
@@ -196,15 +199,15 @@ class PrivateApt:
 
     def newest(self, pattern: str, deadline: Deadline) -> str | None:
         """The package name with the highest numbers in it among those matching a regular expression."""
-        output = run(["apt-cache", "pkgnames", "linux-source-"], deadline=deadline, env=self._env).output
-        names = [name for name in output.split() if re.fullmatch(pattern, name)]
+        argv = ["apt-cache", "pkgnames", "linux-source-"]
+        done = run(argv, deadline=deadline, env=self._env, merge_stderr=False)
+        names = [name for name in done.output.split() if re.fullmatch(pattern, name)]
         return max(names, key=lambda name: [int(n) for n in re.findall(r"\d+", name)], default=None)
 
     def show(self, package: str, deadline: Deadline) -> dict[str, str] | None:
         """The fields of a package's newest version (Version, SHA256, Size ...); None if there is no such."""
-        done = run(
-            ["apt-cache", "show", "--no-all-versions", package], deadline=deadline, env=self._env, check=False
-        )
+        argv = ["apt-cache", "show", "--no-all-versions", package]
+        done = run(argv, deadline=deadline, env=self._env, check=False, merge_stderr=False)
         blocks = _blocks(done.output) if done.ok else []
         return blocks[0] if blocks and "SHA256" in blocks[0] else None
 

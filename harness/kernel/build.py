@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import Cache, digest, write_atomically
+from harness.cache import Cache, digest
 from harness.deadline import Deadline
+from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError
 from harness.kernel.apply import Applied, PatchStack, apply_patches
 from harness.kernel.kconfig import Setting, merge, resolve
-from harness.kernel.make import Toolchain, default_jobs, make_argv, make_env, run_make, toolchain
+from harness.kernel.make import Toolchain, make_argv, make_env, run_make, toolchain
 from harness.kernel.patches import Patch
 from harness.kernel.spec import KernelTree
 from harness.kernel.workspace import SourceFolder, Workspace, building
@@ -143,7 +144,7 @@ def build_kernel(request: BuildRequest, cache: Cache, progress: Progress, deadli
         stored = job.stored(config)
         if stored:
             return stored
-    with job.source.locked(deadline):
+    with job.source.locked(deadline, progress.note):
         config = job.config()
         # Another harness may have built it while this one waited.
         return job.stored(config) or job.build(config)
@@ -160,7 +161,7 @@ def workspace_at(
     """
     build = build_kernel(request, cache, progress, deadline)
     job = _Job(request, cache, progress, deadline)
-    with job.source.locked(deadline):
+    with job.source.locked(deadline, progress.note):
         yield job.prepare(build)
 
 
@@ -217,7 +218,8 @@ class _Job:
 
     def _log(self, name: str) -> Path:
         log = self.cache.folder("workspaces", self.source.name, "logs") / f"{name}.log"
-        log.unlink(missing_ok=True)
+        with disk_errors(log):
+            log.unlink(missing_ok=True)
         return log
 
     # Keys and what is stored
@@ -303,7 +305,7 @@ class _Job:
         return obj
 
     def _argv(self, obj: Path, *targets: str) -> list[str]:
-        return make_argv(self.source.src, obj, targets, self.tools, self.request.jobs or default_jobs())
+        return make_argv(self.source.src, obj, targets, self.tools, self.request.jobs)
 
     def _make(
         self,
@@ -330,7 +332,7 @@ class _Job:
             if not (obj / source).is_file():
                 raise InfraError(f"make ended well, but {obj / source} is not there", hint=f"see {log}")
             shutil.copyfile(obj / source, draft / name)
-        strip = f"{self.tools.cross}strip"
+        strip = self.tools.program("strip")
         run(
             [strip, "--strip-all", "-o", str(draft / "vmlinux.boot"), str(obj / "vmlinux")],
             deadline=self.deadline,

@@ -64,7 +64,7 @@ def fetch_debian(
     earlier = recall(cache, spec)
     if earlier and earlier[1] < fresh_s:
         return earlier[0]
-    with cache.lock("debian", deadline):
+    with cache.lock("debian", deadline, progress.note):
         earlier = recall(cache, spec)
         if earlier and earlier[1] < fresh_s:
             return earlier[0]

@@ -9,8 +9,9 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.cache import disk_errors, sha256_file
+from harness.cache import sha256_file
 from harness.deadline import Deadline
+from harness.disk import disk_errors
 from harness.errors import InfraError, UserError
 from harness.progress import Step
 

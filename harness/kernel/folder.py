@@ -46,10 +46,11 @@ def source_files(path: Path) -> list[str]:
              "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             deadline=Deadline.after(_LIST_S),
             check=False,
+            merge_stderr=False,
         )  # fmt: skip
         if not done.ok:
             raise InfraError(
-                f"git cannot list the files of {path}:\n{done.output.strip()}", hint="is the checkout whole?"
+                f"git cannot list the files of {path}:\n{done.errors.strip()}", hint="is the checkout whole?"
             )
         return sorted(name for name in done.output.split("\0") if name and os.path.lexists(path / name))
     if (path / ".config").exists() or (path / "include/config/auto.conf").exists():

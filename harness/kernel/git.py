@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from harness.cache import Cache, digest
@@ -18,6 +19,10 @@ _QUIET = {
     "LC_ALL": "C",
     "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=20",
 }
+
+#: Part of the identity of every git tree, and thereby of its builds' keys and of the record of its workspace:
+#: what goes by another suffix, or none, may be of another revision's source.
+_IDENT_SUFFIX = "-2"
 
 
 class _Unknown(Exception):
@@ -35,7 +40,7 @@ def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadlin
     url, local = _locate(spec.url_or_path)
     name = digest([url])[:16]
     store = _Store(cache.folder("git") / f"{name}.git", url, local, deadline)
-    with cache.lock(f"git-{name}", deadline):
+    with cache.lock(f"git-{name}", deadline, progress.note):
         store.create()
         try:
             with progress.step(f"fetching {spec}"):
@@ -52,7 +57,7 @@ def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadlin
             progress.note(
                 f"{error.message.splitlines()[0]}; going on with {earlier[0].description} from the cache"
             )
-            return earlier[0]
+            return _identified(earlier[0])
         target = cache.root / "trees" / f"git-{commit[:20]}"
         if not target.is_dir():
             with progress.step(f"checking out {commit[:12]}"):
@@ -67,7 +72,12 @@ def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadlin
             target, kernel_version(target), target.name, f"git {spec.url_or_path} {shown}", f"git-{name}"
         )
         remember(cache, spec, tree)
-    return tree
+    return _identified(tree)
+
+
+def _identified(tree: KernelTree) -> KernelTree:
+    """The tree under the identity that builds go by; what is remembered of it is its folder's name."""
+    return replace(tree, ident=f"{tree.ident}{_IDENT_SUFFIX}")
 
 
 def _locate(url_or_path: str) -> tuple[str, Path | None]:
@@ -95,7 +105,7 @@ class _Store:
             self.git("config", "remote.origin.url", self.url)
             self.git("config", "gc.auto", "0")
 
-    def git(self, *words: str, check: bool = True) -> Completed:
+    def git(self, *words: str, check: bool = True, merge_stderr: bool = True) -> Completed:
         # The local repository may belong to another user; it is only read.
         return run(
             [
@@ -110,13 +120,13 @@ class _Store:
             deadline=self.deadline,
             env=_QUIET,
             check=check,
+            merge_stderr=merge_stderr,
         )
 
     def _resolve(self, revision: str) -> str | None:
-        done = self.git(
-            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", check=False
-        )
-        return done.output.split()[-1] if done.ok and done.output.split() else None
+        words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        done = self.git(*words, check=False, merge_stderr=False)
+        return done.output.strip() or None if done.ok else None
 
     def commit(self, revision: str) -> str:
         """The commit of a revision, in the store. Raises _Unknown, or InfraError without an answer."""
@@ -160,7 +170,8 @@ class _Store:
             [*git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
             deadline=self.deadline,
             check=False,
+            merge_stderr=False,
         )
         if not done.ok:
             raise _Unknown
-        return done.output.split()[-1]
+        return done.output.strip()

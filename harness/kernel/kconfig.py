@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.disk import disk_errors
 from harness.errors import UserError
 from harness.kernel.reason import explain
 
@@ -121,9 +122,10 @@ def resolve(
     did not take, and the dependency that is not met.
     """
     result = scratch / ".config"
-    result.unlink(missing_ok=True)
+    with disk_errors(scratch):
+        result.unlink(missing_ok=True)
     make("tinyconfig")
-    with result.open("a", encoding="utf-8") as sink:
+    with disk_errors(scratch), result.open("a", encoding="utf-8") as sink:
         sink.write("".join(f"{setting.line}\n" for setting in settings))
     make("olddefconfig")
     text = result.read_text(encoding="utf-8")

@@ -44,13 +44,18 @@ class Toolchain:
     srcarch: str = "x86"
     cross: str = ""
 
+    def program(self, name: str) -> str:
+        """The name of a tool of the set, e.g. "gcc" or "strip", that works for the kernel's architecture."""
+        return f"{self.cross}{name}"
+
 
 @cache
 def toolchain() -> Toolchain:
     """The compiler for x86_64 on this host. InfraError if there is none."""
     cross = "" if platform.machine() == "x86_64" else "x86_64-linux-gnu-"
-    output = run([f"{cross}gcc", "--version"], deadline=Deadline.after(30), env={"LC_ALL": "C"}).output
-    return Toolchain(output.splitlines()[0].strip(), cross=cross)
+    argv = [f"{cross}gcc", "--version"]
+    done = run(argv, deadline=Deadline.after(30), env={"LC_ALL": "C"}, merge_stderr=False)
+    return Toolchain(done.output.splitlines()[0].strip(), cross=cross)
 
 
 def default_jobs() -> int:
@@ -59,17 +64,25 @@ def default_jobs() -> int:
 
 
 def make_argv(src: Path, obj: Path, targets: Sequence[str], tools: Toolchain, jobs: int) -> list[str]:
-    """The command line that builds targets of the tree `src` in the object folder `obj`."""
-    return [
-        "make",
-        "-C", str(src),
-        f"O={obj}",
-        f"ARCH={tools.arch}",
-        *([f"CROSS_COMPILE={tools.cross}"] if tools.cross else []),
-        f"-j{jobs}",
-        "--output-sync=target",
-        *targets,
-    ]  # fmt: skip
+    """The command line that builds targets of the tree `src` in the object folder `obj`.
+
+    `jobs` 0 is `default_jobs()`.
+    """
+    return ["make", "-C", str(src), f"O={obj}", *_common(tools, jobs), *targets]
+
+
+def module_argv(obj: Path, module: Path, words: Sequence[str], tools: Toolchain, jobs: int) -> list[str]:
+    """The command line that builds the external module in the folder `module` against a kernel's objects.
+
+    `words` are targets and further settings, such as W=1. It goes with `make_env(build.build_host)`, so that
+    the module is compiled as its kernel was. `jobs` 0 is `default_jobs()`.
+    """
+    return ["make", "-C", str(obj), f"M={module}", *_common(tools, jobs), *words]
+
+
+def _common(tools: Toolchain, jobs: int) -> list[str]:
+    cross = [f"CROSS_COMPILE={tools.cross}"] if tools.cross else []
+    return [f"ARCH={tools.arch}", *cross, f"-j{jobs or default_jobs()}", "--output-sync=target"]
 
 
 def make_env(host: str = "harness") -> dict[str, str]:
@@ -90,6 +103,7 @@ def make_env(host: str = "harness") -> dict[str, str]:
         "KAFLAGS": "",
         "KCPPFLAGS": "",
         "LLVM": "",
+        "CROSS_COMPILE": "",
     }
 
 

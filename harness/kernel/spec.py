@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cache import Cache, digest, write_atomically
+from harness.cache import Cache, digest
+from harness.disk import write_atomically
 from harness.errors import UserError
 
 

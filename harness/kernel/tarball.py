@@ -21,7 +21,7 @@ def fetch_tarball(spec: TarballSpec, cache: Cache, progress: Progress, deadline:
 
     UserError: wrong hash, a member that leaves the folder, no kernel in it. InfraError: network, disk.
     """
-    sha256 = spec.sha256.lower()
+    sha256 = spec.sha256
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise UserError(
             f"{spec.sha256!r} is not a SHA-256", hint="64 hexadecimal digits, as sha256sum prints them"
@@ -29,7 +29,7 @@ def fetch_tarball(spec: TarballSpec, cache: Cache, progress: Progress, deadline:
     ident = f"tarball-{sha256[:16]}"
     target = cache.root / "trees" / ident
     name = urlsplit(spec.url).path.rpartition("/")[2] or "archive"
-    with cache.lock(ident, deadline):
+    with cache.lock(ident, deadline, progress.note):
         if not target.is_dir():
             file = cache.folder("downloads") / f"{sha256[:16]}-{name}"
             with progress.step(f"downloading {name}") as step:

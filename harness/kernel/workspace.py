@@ -14,12 +14,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cache import Cache, digest, disk_errors, write_atomically
+from harness.cache import Cache, digest
 from harness.deadline import Deadline
+from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError, UserError
 from harness.kernel.folder import all_files, source_files, state_digest
 from harness.kernel.make import BuildError
@@ -68,14 +69,14 @@ class SourceFolder:
             )
 
     @contextlib.contextmanager
-    def locked(self, deadline: Deadline) -> Iterator[None]:
+    def locked(self, deadline: Deadline, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Hold the folder against other harnesses, once what a killed one left running has ended.
 
         A compiler that is still at work on the source of one arm would write an object that looks newer than
-        the source of the next.
+        the source of the next. `on_wait` hears of a long wait, as in `Cache.lock`.
         """
-        with self._cache.lock(f"workspace-{self.name}", deadline):
-            with self._cache.lock(_make_lock(self.name), deadline):
+        with self._cache.lock(f"workspace-{self.name}", deadline, on_wait):
+            with self._cache.lock(_make_lock(self.name), deadline, on_wait):
                 pass
             yield
 
@@ -107,7 +108,12 @@ class SourceFolder:
             for path in sorted(doubtful):
                 content = wanted[path] if path in wanted else _content(self._tree.path / path)
                 mode = _mode(self._tree.path / path)
-                if _content(self.src / path) != content:
+                if _content(self.src / path) == content:
+                    continue
+                if content is None:
+                    self._remove(path)
+                else:
+                    self._make_room(path)
                     _put(self.src / path, content, mode, state.stamp)
             self._write_state(_State(self._tree.ident, frozenset(wanted), state.stamp))
 
@@ -132,22 +138,42 @@ class SourceFolder:
 
         Files of equal content stay as they are.
         """
-        names = source_files(self._tree.path) if not self._tree.immutable else all_files(self._tree.path)
-        for name in set(all_files(self.src)) - set(names) - leave:
-            (self.src / name).unlink()
-        for name in names:
-            if name in leave:
-                continue
+        immutable = self._tree.immutable
+        names = set(all_files(self._tree.path) if immutable else source_files(self._tree.path))
+        for name in set(all_files(self.src)) - names - leave:
+            self._remove(name)
+        for name in sorted(names - leave):
             theirs, ours = self._tree.path / name, self.src / name
             if not _alike(theirs, ours):
+                self._make_room(name)
                 if theirs.is_symlink():
                     ours.unlink(missing_ok=True)
-                    ours.parent.mkdir(parents=True, exist_ok=True)
                     ours.symlink_to(os.readlink(theirs))
                 else:
                     _put(ours, theirs.read_bytes(), _mode(theirs), stamp)
-        if not self._tree.immutable and f"folder-{state_digest(self._tree.path)[:24]}" != self._tree.ident:
+        if not immutable and f"folder-{state_digest(self._tree.path)[:24]}" != self._tree.ident:
             raise InfraError(f"{self._tree.path} was changed while it was copied", hint="run it again")
+
+    def _remove(self, name: str) -> None:
+        """Delete a file, and the folders that this leaves empty."""
+        (self.src / name).unlink()
+        with contextlib.suppress(OSError):
+            for folder in (self.src / name).parents:
+                if folder == self.src:
+                    break
+                folder.rmdir()
+
+    def _make_room(self, name: str) -> None:
+        """Remove what keeps a file from being written: a folder of its name, a file where its folder goes."""
+        path = self.src / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        for folder in path.parents:
+            if folder == self.src:
+                break
+            if not folder.is_dir():
+                folder.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
 
     def _copy(self, deadline: Deadline) -> None:
         """A first copy: hard links to an immutable tree, real copies of a user's folder."""
@@ -178,7 +204,7 @@ def _alike(one: Path, other: Path) -> bool:
     """True if two files are the same file, look unchanged, or have the same content."""
     try:
         first, second = one.lstat(), other.lstat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     if os.path.samestat(first, second):
         return True
@@ -189,12 +215,8 @@ def _alike(one: Path, other: Path) -> bool:
     return first.st_mtime_ns == second.st_mtime_ns or filecmp.cmp(one, other, shallow=False)
 
 
-def _put(path: Path, content: bytes | None, mode: int, stamp: int) -> None:
+def _put(path: Path, content: bytes, mode: int, stamp: int) -> None:
     """Write a file as a new inode (the old one may be a hard link to the tree), newer than all objects."""
-    if content is None:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(prefix=".harness.", dir=path.parent)
     with os.fdopen(handle, "wb") as sink:
         sink.write(content)
@@ -208,19 +230,26 @@ def _put(path: Path, content: bytes | None, mode: int, stamp: int) -> None:
 def building(obj: Path) -> Iterator[None]:
     """Guard a run of make in `obj`: make itself removes half-written files unless it is killed.
 
-    If an earlier one was killed, the files written last are removed before the block is entered.
+    If an earlier one was killed, the files written last are removed before the block is entered. InfraError
+    if the folder cannot be written.
     """
     marker = obj / ".harness-building"
-    if marker.exists():
-        _drop_doubtful(obj)
-    marker.touch()
+    with disk_errors(obj):
+        if marker.exists():
+            _drop_doubtful(obj)
+        marker.touch()
     try:
         yield
     except BuildError:
         # make has ended by itself, and tidied up.
-        marker.unlink()
+        _unmark(marker)
         raise
-    marker.unlink()
+    _unmark(marker)
+
+
+def _unmark(marker: Path) -> None:
+    with disk_errors(marker):
+        marker.unlink()
 
 
 def _drop_doubtful(obj: Path) -> None:

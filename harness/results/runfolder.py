@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import yaml
 
 from harness.cache import disk_errors, write_atomically
-from harness.errors import UserError
+from harness.config import Experiment, validated
+from harness.errors import InfraError, UserError
 from harness.watch.kinds import OutcomeKind
 
 SCHEMA = 1
@@ -86,9 +88,58 @@ def program() -> str:
     return name if found and Path(found).resolve() == Path(called).resolve() else called
 
 
-def write_experiment(folder: Path, experiment: Mapping[str, Any]) -> None:
-    """Leave the experiment in the folder, in the form that `compare` takes."""
-    write_atomically(folder / EXPERIMENT, yaml.safe_dump(dict(experiment), sort_keys=False).encode())
+def write_experiment(folder: Path, experiment: Experiment) -> None:
+    """Leave the experiment in the folder, in the form that `compare` takes; the folder can be moved."""
+    values = experiment.model_dump(mode="json")
+    for holder in (*values["kernels"].values(), *values["arms"].values()):
+        holder["patches"] = [name.removeprefix(f"{folder}/") for name in holder["patches"]]
+    write_atomically(folder / EXPERIMENT, yaml.safe_dump(values, sort_keys=False).encode())
+
+
+@contextlib.contextmanager
+def open_record(folder: Path, facts: Mapping[str, Any]) -> Iterator[Callable[..., None]]:
+    """A `run.json` that always tells how far its run came.
+
+    It exists when the block is entered (state `running`); the block gets `update(state, **more)`. Left by
+    Ctrl-C it says `interrupted`, by another exception `failed`, with the error; the exception goes on.
+    """
+
+    def update(state: str, **more: Any) -> None:
+        write_record(folder, {"state": state, **facts, **more})
+
+    update("running")
+    try:
+        yield update
+    except BaseException as error:
+        with contextlib.suppress(InfraError):  # a full disk must not hide what happened
+            if isinstance(error, KeyboardInterrupt):
+                update("interrupted")
+            else:
+                update("failed", error=str(error) or type(error).__name__)
+        raise
+
+
+def keep_patches(folder: Path, experiment: Experiment) -> Experiment:
+    """The experiment with its patch files copied into the folder: evidence needs no file elsewhere."""
+    values = experiment.model_dump(mode="json")
+    kept: dict[str, str] = {}
+    for holder in (*values["kernels"].values(), *values["arms"].values()):
+        holder["patches"] = [_keep(folder, name, kept) for name in holder["patches"]]
+    return validated(Experiment, values, "the experiment")
+
+
+def _keep(folder: Path, name: str, kept: dict[str, str]) -> str:
+    """A patch file's copy in the folder; the name itself if it is one of the catalogue's."""
+    source = Path(name)
+    if not source.is_absolute():
+        return name
+    if name not in kept:
+        target = folder / "patches" / f"{len(kept) + 1:02d}-{source.name}"
+        with disk_errors(target):
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, target)
+        kept[name] = str(target)
+    return kept[name]
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -103,21 +154,33 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}", hint="give the folder of a run of this program") from error
+        reason = error.strerror if isinstance(error, OSError) else f"no JSON: {error}"
+        raise UserError(
+            f"cannot read {path}: {reason}", hint="give the folder of a run of this program"
+        ) from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise UserError(f"{path} is no record of schema {SCHEMA}")
     return record
 
 
-def finished_trials(folder: Path, builds: Mapping[str, str]) -> dict[tuple[str, int], TrialResult]:
-    """The finished trials of a run, by arm and index.
+def finished_trials(folder: Path, fingerprints: Mapping[str, str]) -> dict[tuple[str, int], TrialResult]:
+    """The finished trials of a run, by arm and index; what was cut short is left out.
 
-    Left out: what was cut short, and what ran on another kernel than `builds` names for its arm (by key).
+    UserError if one of them ran another kernel, module or stressor than `fingerprints` names for its arm.
     """
     found = {}
     for path in sorted(folder.glob(f"trials/*/{RECORD}")):
-        record = read_record(path.parent)
-        if record.get("state") == "finished" and record["kernel"]["build"] == builds.get(record["arm"]):
-            result = TrialResult.from_json(record["result"])
-            found[(result.arm, result.index)] = result
+        try:
+            record = read_record(path.parent)
+        except UserError:
+            continue  # cut short: the trial is run again
+        if record.get("state") != "finished":
+            continue
+        if record["fingerprint"] != fingerprints.get(record["arm"]):
+            raise UserError(
+                f"{path.parent} ran another kernel, module or stressor than there is now",
+                hint="start a new comparison: its trials cannot be counted with these",
+            )
+        result = TrialResult.from_json(record["result"])
+        found[(result.arm, result.index)] = result
     return found

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.config import BootConfig, Frozen, Preempt, Words
+from harness.config import BootConfig, Experiment, Frozen, Preempt, Words
 from harness.errors import UserError
 from harness.judge import Oracle, StackRule
 from harness.suggest import did_you_mean
@@ -134,6 +134,8 @@ class Scenario(Frozen):
                 hint=f"one of: {', '.join(self.needs.preempt)}",
             )
         for name, value in values.items():
+            if name == "spinner_cpu" and value == values.get("holder_cpu"):
+                raise UserError(f"spinner_cpu={value} must differ from holder_cpu")
             if name.endswith("_cpu") and isinstance(value, int) and value >= boot.cpus:
                 raise UserError(f"{name}={value}, but the guest has CPUs 0 to {boot.cpus - 1}")
 
@@ -151,6 +153,14 @@ def load_scenario(name: str) -> Scenario:
             f"no scenario {name!r}{did_you_mean(name, names)}", hint=f"scenarios: {', '.join(names)}"
         )
     return load_yaml(CATALOGUE / f"{name}.yaml", Scenario)
+
+
+def scenario_values(experiment: Experiment) -> tuple[Scenario, dict[str, Value]]:
+    """An experiment's scenario and its parameters; UserError for what is unknown or cannot run."""
+    scenario = load_scenario(experiment.scenario)
+    values = scenario.values(experiment.set)
+    scenario.check(experiment.boot, values)
+    return scenario, values
 
 
 def parse_settings(settings: list[str]) -> dict[str, Value]:

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.cache import Cache, digest, disk_errors, write_atomically
+from harness.cache import Cache, digest
 from harness.deadline import Deadline
+from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError
 from harness.guest.initramfs import write_initramfs
 from harness.guest.probe import MARK, probe_entries
@@ -60,17 +61,21 @@ def choose_accel(
 def kvm_answer(
     kernel: Path, machine: Machine, cache: Cache, progress: Progress, deadline: Deadline
 ) -> KvmAnswer:
-    """Whether KVM runs `kernel`; booted once for each host kernel and QEMU, then read from the cache."""
+    """Whether KVM runs `kernel`; booted once for each host kernel and QEMU, then read from the cache.
+
+    Silence is no answer to keep: a guest that was not there in time may only have had a busy host.
+    """
     closed = _device_closed()
     if closed:
         return KvmAnswer(False, closed)
-    with cache.lock("kvm", deadline):
+    with cache.lock("kvm", deadline, progress.note):
         known = known_answer(cache, machine)
         if known:
             return known
         with progress.step("does KVM run a guest?"):
-            answer = _boot_on_kvm(kernel, machine, deadline)
-        write_atomically(_record(cache, machine), json.dumps(asdict(answer)).encode() + b"\n")
+            answer, definite = _boot_on_kvm(kernel, machine, deadline)
+        if definite:
+            write_atomically(_record(cache, machine), json.dumps(asdict(answer)).encode() + b"\n")
         return answer
 
 
@@ -104,7 +109,8 @@ def _device_closed() -> str:
     return ""
 
 
-def _boot_on_kvm(kernel: Path, machine: Machine, deadline: Deadline) -> KvmAnswer:
+def _boot_on_kvm(kernel: Path, machine: Machine, deadline: Deadline) -> tuple[KvmAnswer, bool]:
+    """The answer, and whether it is definite: a guest ran, or QEMU said why none does."""
     limit = deadline.sooner(PROBE_S)
     with disk_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="hmm-kvm-") as name:
         folder = Path(name)
@@ -117,23 +123,30 @@ def _boot_on_kvm(kernel: Path, machine: Machine, deadline: Deadline) -> KvmAnswe
         )
         console = b""
         ended: GuestEnded | None = None
-        with QemuTarget().boot(plan, folder / "guest", deadline) as guest:
-            while not limit.expired and ended is None and MARK.strip() not in console:
-                match guest.next_event(limit.sooner(0.2)):
-                    case ConsoleData(_, data):
-                        console += data
-                    case GuestEnded() as event:
-                        ended = event
-                if _failure(folder / "guest" / QEMU_LOG):
-                    break
-        failure = _failure(folder / "guest" / QEMU_LOG)
+        log = folder / "guest" / QEMU_LOG
+        try:
+            with QemuTarget().boot(plan, folder / "guest", deadline) as guest:
+                while not limit.expired and ended is None and MARK.strip() not in console:
+                    match guest.next_event(limit.sooner(0.2)):
+                        case ConsoleData(_, data):
+                            console += data
+                        case GuestEnded() as event:
+                            ended = event
+                    if _failure(log):
+                        break
+        except InfraError:
+            # A QEMU that says why it does without KVM may end with a status that is an error elsewhere.
+            if not log.exists() or not _failure(log):
+                raise
+        failure = _failure(log)
     if MARK.strip() in console:
-        return KvmAnswer(True, "a guest ran")
+        return KvmAnswer(True, "a guest ran"), True
     if not failure and deadline.expired:
         raise InfraError("no time left to try KVM", hint="raise the time limit, or set `accel` to tcg")
+    definite = bool(failure)
     if not failure:
         failure = f"QEMU ended with status {ended.status}" if ended else f"not there after {PROBE_S:.0f} s"
-    return KvmAnswer(False, f"{DEVICE} opens but a guest does not run ({failure})")
+    return KvmAnswer(False, f"{DEVICE} opens but a guest does not run ({failure})"), definite
 
 
 def _failure(log: Path) -> str:

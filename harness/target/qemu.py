@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from harness import process
-from harness.cache import disk_errors
 from harness.deadline import Deadline
+from harness.disk import disk_errors
 from harness.errors import HarnessError, InfraError, UserError
 from harness.target.cmdline import effective_cmdline
 from harness.target.protocol import (
@@ -97,8 +97,9 @@ def _options(chardev: str) -> str:
 def machines() -> frozenset[str]:
     """The machine types this QEMU has. InfraError if there is no QEMU."""
     process.require_program(PROGRAM, hint=INSTALL_HINT)
-    listing = process.run([PROGRAM, "-machine", "help"], deadline=Deadline.after(30)).output
-    return frozenset(re.findall(r"^(\S+) +\S", listing, re.MULTILINE)) & {"microvm", "q35"}
+    argv = [PROGRAM, "-machine", "help"]
+    listing = process.run(argv, deadline=Deadline.after(30), merge_stderr=False)
+    return frozenset(re.findall(r"^(\S+) +\S", listing.output, re.MULTILINE)) & {"microvm", "q35"}
 
 
 class QemuTarget:
@@ -283,4 +284,5 @@ def _channel(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]
 def qemu_version() -> str:
     """`QEMU emulator version ...`. InfraError if there is no QEMU."""
     process.require_program(PROGRAM, hint=INSTALL_HINT)
-    return process.run([PROGRAM, "--version"], deadline=Deadline.after(30)).output.splitlines()[0]
+    said = process.run([PROGRAM, "--version"], deadline=Deadline.after(30), merge_stderr=False)
+    return said.output.splitlines()[0]

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from harness.cache import disk_errors, write_atomically
+from harness.disk import disk_errors, write_atomically
 from harness.errors import UserError
 from harness.target.protocol import AgentLine, ConsoleData, Ending, GuestEnded, RawEvent
 

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cache import disk_errors, write_atomically
+from harness.disk import disk_errors, write_atomically
 from harness.target.protocol import BootPlan
 from harness.target.qemu import Channels, qemu_argv
 
@@ -31,7 +31,9 @@ def write_repro(folder: Path, plan: BootPlan, *, title: str, seconds: float) -> 
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _link_or_copy(plan.kernel, folder / KERNEL)
+        # The kernel is the cache's: whoever changes the copy must not change every run's.
+        (folder / KERNEL).unlink(missing_ok=True)
+        shutil.copyfile(plan.kernel, folder / KERNEL)
         _link_or_copy(plan.initramfs, folder / INITRAMFS)
     local = replace(plan, kernel=Path(KERNEL), initramfs=Path(INITRAMFS))
     argv = qemu_argv(local, Channels(console="stdio,signal=on", agent=f"file,path={AGENT}"))

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import process
-from harness.cache import disk_errors
 from harness.deadline import Deadline
+from harness.disk import disk_errors
 from harness.errors import InfraError
 from harness.guest.initramfs import Entry, copy, file, symlink, write_initramfs
 from harness.guest.plan import PLAN_PATH, PowerOff, Shell, plan_text
@@ -34,7 +34,8 @@ def busybox() -> Path:
 
 def shell_entries(init: Path, program: Path, extra: Sequence[Entry] = ()) -> list[Entry]:
     """An initramfs with a shell: the guest's init, busybox under each of its names, and what is given."""
-    applets = process.run([str(program), "--list"], deadline=Deadline.after(30)).output.split()
+    listing = process.run([str(program), "--list"], deadline=Deadline.after(30), merge_stderr=False)
+    applets = listing.output.split()
     return [
         copy("init", init, executable=True),
         copy("bin/busybox", program, executable=True),

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from harness.watch.console import ConsoleEvent, ConsoleParser
 from harness.watch.kinds import OutcomeKind
 
 _CHUNK = 1 << 16
+#: What a kernel's own line looks like when it has a time stamp.
+_STAMP = re.compile(rb"\[ *\d+\.\d{6}\]")
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,20 @@ def classify_file(path: Path) -> Classification:
     """Read a log to its end. UserError if it cannot be read; its content may be anything."""
     parser = ConsoleParser()
     events: list[ConsoleEvent] = []
+    stamped = False
     try:
         with path.open("rb") as source:
             while data := source.read(_CHUNK):
+                stamped = stamped or bool(_STAMP.search(data))
                 events += parser.feed(data, 0.0)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot read {path}: {reason}", hint="give the file of a console log") from error
     events += parser.close()
-    return classify_events(str(path), events)
+    result = classify_events(str(path), events)
+    if result.found or stamped:
+        return result
+    return replace(result, title="nothing found, and no line with a kernel time stamp: is this a console?")
 
 
 def classify_events(name: str, events: list[ConsoleEvent]) -> Classification:

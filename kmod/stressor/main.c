@@ -3,7 +3,8 @@
  * hmm-stressor SCENARIO [NAME=VALUE...]
  *
  * Exercises hmm_harness.ko and tells on standard output, in JSON lines, how it
- * goes.  Exit status: 0 done, 1 corruption, 2 bad parameters, 3 environment.
+ * goes.  Exit status: 0 done, 1 corruption, 2 bad parameters, 3 environment,
+ * 4 a wrong answer of the module.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -28,24 +28,30 @@ static struct parameter parameters[] = {
 
 #define KEY		(parameters[SEED].value)
 
-static unsigned int checks, failures;
+static unsigned int checks, failures, corruptions;
 static int device;		/* attached */
 static char *memory;		/* PAGES pages, read and write */
 
-static void outcome(const char *what, bool good, int expected, int found)
+static void outcome(const char *what, bool good, __s64 expected, __s64 found)
 {
-	struct json json;
-
 	checks++;
 	if (good)
 		return;
 	failures++;
-	json_begin(&json, "check");
-	json_string(&json, "what", what);
-	json_bool(&json, "passed", false);
-	json_signed(&json, "expected", expected);
-	json_signed(&json, "found", found);
-	json_send(&json);
+	report_error("check", 0, "%s: expected %lld, found %lld", what,
+		     (long long)expected, (long long)found);
+}
+
+static void expect_content(const void *from, size_t pages)
+{
+	struct mismatch mismatch;
+
+	checks++;
+	if (pattern_verify(from, 0, pages, KEY, &mismatch))
+		return;
+	failures++;
+	corruptions++;
+	report_corruption("parent", 0, from, &mismatch);
 }
 
 /* expected: an errno value, or 0 for a call that must succeed. */
@@ -59,7 +65,7 @@ static void expect(const char *what, int fd, unsigned long request,
 
 static void expect_number(const char *what, __u64 expected, __u64 found)
 {
-	outcome(what, expected == found, (int)expected, (int)found);
+	outcome(what, expected == found, expected, found);
 }
 
 /* All structures with a range begin with addr and length. */
@@ -392,7 +398,6 @@ static void check_round_trip(void)
 	struct hmm_harness_fault fault = {
 		.addr = (uintptr_t)many, .length = page_size,
 	};
-	struct mismatch mismatch;
 	int other = open_device(1);
 
 	if (many == MAP_FAILED || other < 0) {
@@ -437,18 +442,15 @@ static void check_round_trip(void)
 	expect_number("mixed: migrated", LONG_PAGES, migrate.migrated);
 	expect_number("mixed: from the device", LONG_PAGES - 1,
 		      migrate.from_device);
-	if (!pattern_verify(many, 0, 64, KEY, &mismatch))
-		report_corruption("parent", 0, many, &mismatch);
-	outcome("content after CPU faults",
-		pattern_verify(many, 0, 64, KEY, &mismatch), 1, 0);
+	/* By CPU faults, which bring these pages home. */
+	expect_content(many, 64);
 
 	migrate.flags = 0;
 	expect("MIGRATE_TO_SYSTEM: long range", device,
 	       HMM_HARNESS_MIGRATE_TO_SYSTEM, &migrate, 0);
 	expect_number("MIGRATE_TO_SYSTEM: migrated", LONG_PAGES - 64,
 		      migrate.migrated);
-	outcome("content after the round trip",
-		pattern_verify(many, 0, LONG_PAGES, KEY, &mismatch), 1, 0);
+	expect_content(many, LONG_PAGES);
 	expect("STATS", device, HMM_HARNESS_STATS, &after, 0);
 	expect_number("STATS: all pages given back", before.pages_in_use,
 		      after.pages_in_use);
@@ -463,7 +465,6 @@ static void check_last_close(void)
 		.addr = (uintptr_t)memory, .length = PAGES * page_size,
 	};
 	struct hmm_harness_stats before = { 0 }, after = { 0 };
-	struct mismatch mismatch;
 
 	pattern_fill(memory, 0, PAGES, KEY);
 	expect("last close: MIGRATE_TO_DEVICE", device,
@@ -477,14 +478,14 @@ static void check_last_close(void)
 	expect_number("last close: pages in use after", 0, after.pages_in_use);
 	expect_number("last close: CPU faults", 0,
 		      after.migrate_to_ram - before.migrate_to_ram);
-	outcome("content after the last close",
-		pattern_verify(memory, 0, PAGES, KEY, &mismatch), 1, 0);
+	expect_content(memory, PAGES);
 }
 
 static int ioctl_check_run(const struct scenario *scenario)
 {
 	struct hmm_harness_attach attach = { 0 };
 	struct json json;
+	int ret = EXIT_DONE;
 
 	device = open_device(0);
 	if (device < 0 || ioctl(device, HMM_HARNESS_ATTACH, &attach)) {
@@ -514,13 +515,17 @@ static int ioctl_check_run(const struct scenario *scenario)
 	check_round_trip();
 	check_last_close();
 
+	if (corruptions)
+		ret = EXIT_CORRUPTION;
+	else if (failures)
+		ret = EXIT_CHECK;
 	json_begin(&json, "end");
 	json_number(&json, "iterations", 1);
 	json_number(&json, "checks", checks);
 	json_number(&json, "failures", failures);
-	json_number(&json, "status", failures ? EXIT_CORRUPTION : EXIT_DONE);
+	json_number(&json, "status", ret);
 	json_send(&json);
-	return failures ? EXIT_CORRUPTION : EXIT_DONE;
+	return ret;
 }
 
 const struct scenario ioctl_check = {

@@ -14,9 +14,10 @@
 
 enum {
 	EXIT_DONE = 0,
-	EXIT_CORRUPTION = 1,	/* data, or an ioctl's answer, is wrong */
+	EXIT_CORRUPTION = 1,	/* data is wrong: a "corruption" was sent */
 	EXIT_PARAMETER = 2,
 	EXIT_ENVIRONMENT = 3,	/* no device node, no such CPU, ... */
+	EXIT_CHECK = 4,		/* an answer of the module is wrong */
 };
 
 /* A parameter: a number within min..max, or one of the names in choices. */

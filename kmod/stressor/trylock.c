@@ -484,7 +484,11 @@ static int verify(pid_t pid)
 				  &mismatch);
 		ret = EXIT_CORRUPTION;
 	}
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status)) {
+	if (waitpid(pid, &status, 0) != pid) {
+		report_error("waitpid", errno, "the spinner's end");
+		return ret ?: EXIT_ENVIRONMENT;
+	}
+	if (!WIFEXITED(status)) {
 		report_error("spinner", 0, "ended with status 0x%x", status);
 		return ret ?: EXIT_ENVIRONMENT;
 	}
@@ -572,33 +576,52 @@ static bool small_file(const char *path, int flags, char *text, size_t size)
 	return length > 0;
 }
 
-/*
- * The runtime of each CPU's fair server: set to 0 for the run, and back to what
- * it was.  Only the CPUs there are have a file.
- */
-static int set_fair_servers(bool stop)
+/* The runtime of each CPU's fair server before the run; "" if left alone. */
+static char fair_runtimes[CPU_SETSIZE][32];
+
+/* Only the CPUs there are have such a file. */
+static void fair_path(unsigned int cpu, char *path, size_t size)
 {
-	static char saved[CPU_SETSIZE][32];
+	snprintf(path, size,
+		 "/sys/kernel/debug/sched/fair_server/cpu%u/runtime", cpu);
+}
+
+/* All that can be, even if one file refuses. */
+static int restore_fair_servers(void)
+{
+	int ret = EXIT_DONE;
+	unsigned int cpu;
+	char path[80];
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		char *old = fair_runtimes[cpu];
+
+		fair_path(cpu, path, sizeof(path));
+		if (!old[0] || small_file(path, O_WRONLY, old, strlen(old)))
+			continue;
+		report_error("fair_server", errno, "%s", path);
+		ret = EXIT_ENVIRONMENT;
+	}
+	return ret;
+}
+
+/* On failure some may be stopped: restore them. */
+static int stop_fair_servers(void)
+{
 	char path[80], zero[] = "0";
 	unsigned int cpu, found = 0;
 
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		char *old = saved[cpu];
-		bool good = true;
+		char *old = fair_runtimes[cpu];
 
-		snprintf(path, sizeof(path),
-			 "/sys/kernel/debug/sched/fair_server/cpu%u/runtime",
-			 cpu);
+		fair_path(cpu, path, sizeof(path));
 		if (access(path, F_OK))
 			continue;
-		if (stop)
-			good = small_file(path, O_RDONLY, old,
-					  sizeof(saved[cpu]) - 1) &&
-			       small_file(path, O_WRONLY, zero, 1);
-		else if (old[0])
-			good = small_file(path, O_WRONLY, old, strlen(old));
-		if (!good) {
+		if (!small_file(path, O_RDONLY, old,
+				sizeof(fair_runtimes[cpu]) - 1) ||
+		    !small_file(path, O_WRONLY, zero, 1)) {
 			report_error("fair_server", errno, "%s", path);
+			old[0] = '\0';
 			return EXIT_ENVIRONMENT;
 		}
 		found++;
@@ -658,7 +681,8 @@ static int set_up_device(void)
 
 static int set_up_memory(void)
 {
-	size_t length, i;
+	struct mismatch mismatch = { 0 };
+	size_t length;
 
 	run.pages = VALUE(SYSTEM_PAGES) + VALUE(PAGES);
 	length = (VALUE(APPROACH_PAGES) + run.pages) * page_size;
@@ -678,47 +702,68 @@ static int set_up_memory(void)
 		return EXIT_ENVIRONMENT;
 	}
 	/* Reading maps the zero page, which the child inherits. */
-	for (i = 0; i < VALUE(APPROACH_PAGES); i++)
-		if (run.approach[i * page_size])
+	for (; mismatch.page < VALUE(APPROACH_PAGES); mismatch.page++) {
+		memcpy(&mismatch.found,
+		       run.approach + mismatch.page * page_size,
+		       sizeof(mismatch.found));
+		if (mismatch.found) {
+			report_corruption("parent", 0, run.approach, &mismatch);
 			return EXIT_CORRUPTION;
+		}
+	}
 	return EXIT_DONE;
+}
+
+/* Two threads and all iterations; *done tells how many were good. */
+static int run_threads(__u64 *done)
+{
+	pthread_t monitor_thread, toucher_thread;
+	int error, ret = EXIT_DONE;
+	__u64 number;
+
+	error = pthread_create(&toucher_thread, NULL, toucher, NULL);
+	if (!error) {
+		error = pthread_create(&monitor_thread, NULL, monitor, NULL);
+		for (number = 0; !error && !ret && number < VALUE(ITERATIONS);
+		     number++) {
+			ret = iterate(number);
+			*done += !ret;
+		}
+		set_and_wake(&run.ending, 1);
+		set_and_wake(&run.touch, 2);
+		if (!error)
+			pthread_join(monitor_thread, NULL);
+		pthread_join(toucher_thread, NULL);
+	}
+	if (error) {
+		report_error("pthread_create", error, "no thread");
+		ret = EXIT_ENVIRONMENT;
+	}
+	return ret;
 }
 
 static int trylock_run(const struct scenario *scenario)
 {
-	pthread_t monitor_thread, toucher_thread;
-	__u64 number, began, done = 0;
+	__u64 began, done = 0;
 	struct json json;
-	int ret;
+	int ret, restored;
 
 	ret = check_parameters();
 	ret = ret ?: set_up_device();
 	ret = ret ?: set_up_memory();
-	if (!ret && VALUE(FAIR_SERVER))
-		ret = set_fair_servers(true);
 	if (ret)
 		return ret;
+	if (VALUE(FAIR_SERVER) && stop_fair_servers()) {
+		restore_fair_servers();
+		return EXIT_ENVIRONMENT;
+	}
 	report_start(scenario);
 	pin_to_cpu(VALUE(HOLDER_CPU));
 	atomic_store(&run.phase, PHASE_START);
-	ret = pthread_create(&toucher_thread, NULL, toucher, NULL);
-	ret = ret ?: pthread_create(&monitor_thread, NULL, monitor, NULL);
-	if (ret) {
-		report_error("pthread_create", ret, "no thread");
-		return EXIT_ENVIRONMENT;
-	}
-
 	began = now_ns();
-	for (number = 0; !ret && number < VALUE(ITERATIONS); number++) {
-		ret = iterate(number);
-		done += !ret;
-	}
-	set_and_wake(&run.ending, 1);
-	set_and_wake(&run.touch, 2);
-	pthread_join(monitor_thread, NULL);
-	pthread_join(toucher_thread, NULL);
-	if (VALUE(FAIR_SERVER) && set_fair_servers(false))
-		ret = ret ?: EXIT_ENVIRONMENT;
+	ret = run_threads(&done);
+	restored = restore_fair_servers();
+	ret = ret ?: restored;
 
 	json_begin(&json, "end");
 	json_number(&json, "iterations", done);

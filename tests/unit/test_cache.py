@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.cache import Cache, digest, disk_errors, write_atomically
+from harness import cache as cache_module
+from harness.cache import Cache, digest
 from harness.deadline import Deadline
+from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError
 
 
@@ -58,7 +60,41 @@ def test_a_lock_that_is_held_is_named_at_the_deadline(tmp_path: Path) -> None:
         raise AssertionError("the lock was given twice")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_long_wait_for_a_lock_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    said: list[str] = []
+    with cache.lock("x", Deadline.after(5)):
+        with pytest.raises(InfraError), cache.lock("x", Deadline.after(0.3), said.append):
+            raise AssertionError("the lock was given twice")
+        assert said == []
+        monkeypatch.setattr(cache_module, "_PATIENCE_S", 0.0)
+        with pytest.raises(InfraError), cache.lock("x", Deadline.after(0.3), said.append):
+            raise AssertionError("the lock was given twice")
+        assert said == ["waiting for another harness that holds x"]
+    with cache.lock("x", Deadline.after(5), said.append):
+        assert len(said) == 1
+
+
+def test_a_cache_that_is_no_folder_is_a_fault_of_the_machine(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    for root in (file, file / "below"):
+        with pytest.raises(InfraError, match=f"cannot write {file}.*: Not a directory") as caught:
+            Cache(root).folder("builds")
+        assert caught.value.hint
+    (tmp_path / "builds").touch()
+    with pytest.raises(InfraError, match="File exists"):
+        Cache(tmp_path).folder("builds")
+    (tmp_path / "locks/x.lock").mkdir(parents=True)
+    with pytest.raises(InfraError, match="Is a directory"), Cache(tmp_path).lock("x", Deadline.after(5)):
+        raise AssertionError("a folder was locked")
+    with pytest.raises(InfraError, match="File name too long"):
+        write_atomically(tmp_path / ("x" * 300), b"")
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR]
+)
 def test_a_disk_that_cannot_be_written_is_a_fault_of_the_machine(tmp_path: Path, number: int) -> None:
     with pytest.raises(InfraError, match=f"cannot write {tmp_path}") as caught, disk_errors(tmp_path):
         raise OSError(number, os.strerror(number))

@@ -56,6 +56,62 @@ def test_bad_input_ends_with_two_and_says_what_to_do(
     assert not (tmp_path / "runs").exists(), "bad input must leave nothing behind"
 
 
+def recorded(folder: Path, **record: object) -> Path:
+    """A run's folder with a `run.json`."""
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"schema": 1, **record}))
+    return folder
+
+
+def test_a_finished_comparison_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = recorded(tmp_path / "run", verb="compare", state="finished", result={"verdict": "fixed"})
+    before = (folder / "run.json").read_bytes()
+    assert main(["compare", "--resume", str(folder)]) == 2
+    assert "is finished: fixed" in capsys.readouterr().err
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_resume_refuses_what_would_change_the_experiment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = recorded(tmp_path / "run", verb="compare", state="interrupted")
+    assert main(["compare", "--resume", str(folder), "--trials", "3", "--set", "pages=1"]) == 2
+    said = capsys.readouterr().err
+    assert "--trials" in said and "--set" in said
+
+
+def test_a_trial_is_no_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = recorded(tmp_path / "trial", state="finished")
+    assert main(["compare", "--resume", str(folder)]) == 2
+    assert "not the folder of a comparison" in capsys.readouterr().err
+
+
+def test_classify_reads_the_other_files_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", "--json", "/nonexistent/log", str(LOCKUP)]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["outcome"] == "soft_lockup" and "/nonexistent/log" in err
+
+
+def test_a_file_that_is_no_console_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").touch()
+    assert main(["classify", str(tmp_path / "empty")]) == 0
+    assert "is this a console?" in capsys.readouterr().out
+
+
+def test_boot_without_a_terminal_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["boot", "base"]) == 2
+    assert "needs a terminal" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_a_fault_of_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    words = ["run", "--kernel", "base", "--cache", str(tmp_path), "--out", str(tmp_path / "file" / "runs")]
+    assert main(words) == 3
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
 def test_an_unknown_verb_ends_with_two() -> None:
     with pytest.raises(SystemExit) as caught:
         main(["reproduce"])

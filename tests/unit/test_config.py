@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.arguments import experiment_named
+from harness.assets import asset
 from harness.config import (
     DebianTree,
     FolderTree,
@@ -73,6 +75,33 @@ def test_an_unknown_kernel_of_an_arm_is_named_with_the_nearest(tmp_path: Path) -
         load_experiment(write(tmp_path, text))
 
 
+def test_everything_a_file_names_is_looked_up_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("patches: []", "patches: [x86-preempt-choise, own.patch]") + "set: {iteration: 3}\n"
+    with pytest.raises(UserError) as caught:
+        experiment_named(write(tmp_path, text))
+    message = caught.value.message
+    assert "kernels.a.patches" in message and "did you mean x86-preempt-choice?" in message
+    assert "did you mean iterations?" in message
+
+
+def test_patches_of_a_file_are_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = asset("patches", "trylock-starvation", "wait-on-locked-7.0.patch")
+    (tmp_path / "own.patch").write_bytes(shipped.read_bytes())
+    monkeypatch.chdir("/")
+    experiment = experiment_named(write(tmp_path, GOOD.replace("patches: []", "patches: [own.patch]")))
+    assert experiment.kernels["a"].patches == (str(tmp_path / "own.patch"),)
+
+
+@pytest.mark.parametrize(
+    "line", ["versions: 7.x", "kernels: {a: {config: [HZ=1]}}"], ids=["versions", "setting"]
+)
+def test_malformed_ranges_and_settings_are_named_by_line(tmp_path: Path, line: str) -> None:
+    text = "".join(part for part in GOOD.splitlines(keepends=True) if not line.startswith(part.split(":")[0]))
+    text = text.replace("  a: {patches: []}\n", "") if line.startswith("kernels") else text
+    with pytest.raises(UserError, match=r"mine.yaml:\d+: (versions|kernels)"):
+        load_experiment(write(tmp_path, text + line + "\n"))
+
+
 def test_two_controls_are_no_comparison(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="role: candidate"):
         load_experiment(write(tmp_path, GOOD.replace("role: candidate", "role: control")))
@@ -92,6 +121,11 @@ def test_trees_as_the_command_line_names_them() -> None:
     )
     assert parse_tree("git:/src/linux@v7.0") == GitTree(kind="git", url="/src/linux", revision="v7.0")
     assert parse_tree("git:ssh://me@host/linux") == GitTree(kind="git", url="ssh://me@host/linux")
+    assert parse_tree("git:/src/linux@drm-misc/for-next").model_dump()["revision"] == "drm-misc/for-next"
+    assert parse_tree("git:me@host:linux@v7.0") == GitTree(kind="git", url="me@host:linux", revision="v7.0")
+    assert parse_tree("git:ssh://me@host/linux@a/b") == GitTree(
+        kind="git", url="ssh://me@host/linux", revision="a/b"
+    )
     assert parse_tree("folder:/src/linux") == FolderTree(kind="folder", path="/src/linux")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.cache import Cache, sha256_file
 from harness.errors import InfraError, UserError
-from harness.kernel.apt import Source, archive_sources, mirror, read_sources
+from harness.kernel.apt import PrivateApt, Source, archive_sources, mirror, read_sources
 from harness.kernel.debian import fetch_debian
 from harness.kernel.spec import (
     DebianSpec,
@@ -198,6 +198,13 @@ def test_package_by_name_and_suite(debian: Archive, cache: Cache) -> None:
         debian.fetch(DebianSpec("linux-source-9.9"), cache, Notes())
     with pytest.raises(InfraError, match="forky-backports cannot be had"):
         debian.fetch(DebianSpec(suite="forky-backports"), cache, Notes())
+
+
+@needs_apt
+def test_apt_without_a_place_for_its_files_is_a_fault_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InfraError, match=f"cannot write {tmp_path}/file: Not a directory"):
+        PrivateApt.create(tmp_path / "file", [], soon())
 
 
 @needs_apt

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,10 +15,12 @@ import pytest
 
 from harness.cache import Cache
 from harness.errors import InfraError, UserError
+from harness.kernel.folder import source_files
 from harness.kernel.git import fetch_git
 from harness.kernel.spec import (
     GitSpec,
 )
+from harness.kernel.workspace import SourceFolder
 from tests.unit.kernelroom import Notes, write_toy
 from tests.unit.sources import git, make_repository, serving, soon
 
@@ -47,6 +50,39 @@ def test_any_revision_of_a_local_repository(repository: Path, cache: Cache) -> N
     after = git(repository, "status", "--porcelain"), sorted((repository / ".git").rglob("*"))
     assert after == before
     assert git(trees[0].path, "rev-parse", "HEAD") == commit
+
+
+def test_revisions_share_a_workspace_and_each_has_its_own_source(repository: Path, cache: Cache) -> None:
+    for name, value in (("v1", 1), ("main", 2), ("v1", 1)):
+        tree = fetch_git(GitSpec(str(repository), name), cache, Notes(), soon())
+        source = SourceFolder(cache, tree)
+        source.bring_to({}, soon())
+        assert f"locked = {value};" in (source.src / "mm/memory.c").read_text(encoding="utf-8")
+    assert len(list((cache.root / "workspaces").iterdir())) == 1
+
+
+def test_a_workspace_on_record_under_an_earlier_identity_is_not_trusted(
+    repository: Path, cache: Cache
+) -> None:
+    old = fetch_git(GitSpec(str(repository), "v1"), cache, Notes(), soon())
+    source = SourceFolder(cache, old)
+    source.bring_to({}, soon())
+    new = fetch_git(GitSpec(str(repository), "main"), cache, Notes(), soon())
+    state = source.folder / "state.json"
+    record = json.loads(state.read_text(encoding="utf-8"))
+    state.write_text(json.dumps({**record, "tree": new.path.name}), encoding="utf-8")
+    SourceFolder(cache, new).bring_to({}, soon())
+    assert "locked = 2" in (source.src / "mm/memory.c").read_text(encoding="utf-8")
+
+
+def test_what_git_says_on_standard_error_is_no_answer(
+    repository: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = source_files(repository)
+    commit = git(repository, "rev-parse", "v1")
+    monkeypatch.setenv("GIT_TRACE", "1")
+    assert source_files(repository) == names
+    assert fetch_git(GitSpec(str(repository), "v1"), cache, Notes(), soon()).path.name == f"git-{commit[:20]}"
 
 
 @contextlib.contextmanager
@@ -96,7 +132,7 @@ def test_revisions_by_url(repository: Path, cache: Cache, tmp_path: Path) -> Non
             fetch_git(GitSpec(url, "nonsense"), cache, Notes(), soon())
     # Offline: a branch as it was known, with a word about it; a commit silently.
     notes = Notes()
-    assert fetch_git(GitSpec(url, "main"), cache, notes, soon()).path == trees[1].path
+    assert fetch_git(GitSpec(url, "main"), cache, notes, soon()).ident == trees[1].ident
     assert len(notes.notes) == 1
     assert "from the cache" in notes.notes[0]
     assert fetch_git(GitSpec(url, commit), cache, notes, soon()).path == trees[0].path

@@ -146,6 +146,11 @@ def test_a_bad_exit_after_the_end_is_no_pass() -> None:
     assert judged([*BOOT, *done(18, status=1)]).kind is OutcomeKind.INFRA_ERROR
 
 
+def test_a_bad_end_is_no_pass_even_if_the_stressor_never_exits() -> None:
+    events = [*RAN, say(9.0, type="end", t=8.0, iterations=20, windows=2, status=3), ended(20.0, STOPPED)]
+    assert judged(events).kind is OutcomeKind.INFRA_ERROR
+
+
 def test_nothing_observed_at_all() -> None:
     assert judge((), ORACLE).kind is OutcomeKind.INFRA_ERROR
 

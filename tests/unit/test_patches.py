@@ -5,11 +5,12 @@ import base64
 import gzip
 import quopri
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.kernel.apply import apply_patches
 from harness.kernel.patches import Catalogue, Patch, in_range, read_patches
 from harness.kernel.spec import KernelTree
@@ -254,6 +255,15 @@ def test_binary_change_is_refused(tree: KernelTree, tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="binary"):
         apply_patches(tree, read_patches(put(tmp_path, text)))
+
+
+def test_a_scratch_folder_that_cannot_be_written_is_a_fault_of_the_machine(
+    tree: KernelTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with pytest.raises(InfraError, match=f"cannot write {tmp_path}/file: Not a directory"):
+        apply_patches(tree, ())
 
 
 def test_a_git_repository_around_the_scratch_folder_changes_nothing(

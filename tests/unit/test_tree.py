@@ -149,6 +149,8 @@ def test_url_and_hash_are_looked_at(cache: Cache) -> None:
         fetch_tarball(TarballSpec("ftp://x/linux.tar", "0" * 64), cache, Notes(), soon())
     with pytest.raises(UserError, match="not a SHA-256"):
         fetch_tarball(TarballSpec("http://x/linux.tar", "abc"), cache, Notes(), soon())
+    with pytest.raises(UserError, match="not a SHA-256"):
+        fetch_tarball(TarballSpec("http://x/linux.tar", "A" * 64), cache, Notes(), soon())
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness import cache as cache_module
 from harness.cache import Cache
 from harness.deadline import Deadline
+from harness.errors import InfraError
 from harness.kernel.spec import KernelTree
 from harness.kernel.workspace import SourceFolder, building
 from tests.unit.kernelroom import MEMORY_C, toy_tree
@@ -58,6 +62,116 @@ def test_a_file_written_after_the_clock_went_back_is_newer_than_the_objects(
     state.write_text(json.dumps({**record, "stamp": later}), encoding="utf-8")
     source.bring_to({"mm/memory.c": b"one\n"}, Deadline.after(10))
     assert (source.src / "mm/memory.c").stat().st_mtime_ns > later
+
+
+def revision(cache: Cache, ident: str, **files: str) -> KernelTree:
+    """A tree of the origin "repository" with these files ("__" for "/") beside the toy's."""
+    tree = toy_tree(cache.folder("trees", ident))
+    for name, text in files.items():
+        path = tree.path / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text.startswith("->"):
+            path.symlink_to(text.removeprefix("->"))
+        else:
+            path.write_text(text, encoding="utf-8")
+    return replace(tree, ident=ident, origin="repository")
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Path -> text, or link, of all files; a folder without one as itself."""
+    found: dict[str, str] = {}
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = f"->{os.readlink(path)}"
+        elif path.is_file():
+            found[name] = path.read_text(encoding="utf-8")
+        elif not any(path.iterdir()):
+            found[name] = "empty"
+    return found
+
+
+def test_each_revision_is_built_from_its_own_source(cache: Cache) -> None:
+    one = revision(cache, "one", mm__changed="1\n", mm__same="s\n", old__gone="g\n", mm__link="->same")
+    two = revision(cache, "two", mm__changed="2\n", mm__same="s\n", new__added="a\n", mm__link="->changed")
+    for tree in (one, two, one, two):
+        source = SourceFolder(cache, tree)
+        source.bring_to({}, Deadline.after(10))
+        assert content(source.src) == content(tree.path)
+    assert (source.src / "mm/same").samefile(one.path / "mm/same")
+    assert content(one.path)["mm/changed"] == "1\n"
+
+
+def test_what_was_no_part_of_the_change_keeps_its_time(cache: Cache) -> None:
+    one = revision(cache, "one", mm__changed="1\n", mm__same="s\n")
+    two = revision(cache, "two", mm__changed="2\n", mm__same="s\n")
+    source = SourceFolder(cache, one)
+    source.bring_to({}, Deadline.after(10))
+    source.stamp()
+    made = time.time_ns()
+    before = (source.src / "mm/same").stat().st_mtime_ns
+    SourceFolder(cache, two).bring_to({}, Deadline.after(10))
+    assert (source.src / "mm/same").stat().st_mtime_ns == before
+    assert (source.src / "mm/changed").stat().st_mtime_ns > made
+
+
+def test_a_path_turns_from_file_to_folder_and_back(cache: Cache) -> None:
+    trees = (
+        revision(cache, "file", mm__part="file\n"),
+        revision(cache, "folder", mm__part__one__a="a\n", mm__part__b="b\n"),
+        revision(cache, "link", mm__part="->memory.c"),
+    )
+    for index in (0, 1, 0, 2, 1, 2, 0):
+        source = SourceFolder(cache, trees[index])
+        source.bring_to({}, Deadline.after(10))
+        assert content(source.src) == content(trees[index].path)
+
+
+def test_a_patched_path_turns_from_file_to_folder_and_back(cache: Cache) -> None:
+    file = revision(cache, "file", mm__part="file\n")
+    folder = revision(cache, "folder", mm__part__a="a\n")
+    patched: tuple[tuple[KernelTree, dict[str, bytes | None]], ...] = (
+        (file, {"mm/part": b"patched\n"}),
+        (folder, {"mm/part/a": b"patched\n"}),
+        (file, {"mm/part": None, "mm/part/a": b"by a patch\n"}),
+        (folder, {"mm/part/a": None, "mm/part": b"by a patch\n"}),
+        (folder, {}),
+        (file, {"mm/part": None}),
+        (folder, {"mm/part/a": None}),
+        (file, {}),
+    )
+    for tree, wanted in patched:
+        source = SourceFolder(cache, tree)
+        source.bring_to(wanted, Deadline.after(10))
+        expected = content(tree.path)
+        for path, text in wanted.items():
+            expected.pop(path, None)
+            if text is not None:
+                expected[path] = text.decode()
+        assert content(source.src) == expected
+
+
+def test_a_folder_for_objects_that_cannot_be_written_is_a_fault_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InfraError, match="Not a directory"), building(tmp_path / "file"):
+        raise AssertionError("the block was entered")
+
+
+def test_waiting_for_another_build_is_said(
+    tree: KernelTree, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "_PATIENCE_S", 0.0)
+    source = SourceFolder(cache, tree)
+    with contextlib.ExitStack() as other:
+        other.enter_context(cache.lock("workspace-toy", Deadline.after(5)))
+        said: list[str] = []
+
+        def give_up(text: str) -> None:
+            said.append(text)
+            other.close()
+
+        with source.locked(Deadline.after(30), give_up):
+            assert said == ["waiting for another harness that holds workspace-toy"]
 
 
 def test_objects_of_a_killed_make_that_may_be_half_written_are_dropped(tmp_path: Path) -> None:

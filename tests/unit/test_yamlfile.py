@@ -70,6 +70,38 @@ def test_syntax_error_has_its_line() -> None:
     assert errors("arms:\n  a: [1\n  b: 2\n")[0].startswith("f.yaml:3: ")
 
 
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("arms: {}\nx: \0\n", "f.yaml:2: special characters are not allowed"),
+        ("arms: {}\nsince: 2001-02-30\n", "f.yaml:2: since: '2001-02-30' is no timestamp"),
+        ("arms: {}\neither: !!int abc\n", "f.yaml:2: either: 'abc' is no int"),
+        ("arms: {}\neither: !!bool abc\n", "f.yaml:2: either: 'abc' is no bool"),
+        ("arms: {}\neither: !!timestamp abc\n", "f.yaml:2: either: 'abc' is no timestamp"),
+        ("arms: {}\neither: !!int ''\n", "f.yaml:2: either: '' is no int"),
+        ("arms: {}\n2001-02-30: 1\n", "f.yaml:2: (top): '2001-02-30' is no timestamp"),
+    ],
+)
+def test_values_that_are_not_of_their_type_have_their_line(text: str, first: str) -> None:
+    assert errors(text)[0] == first
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[" * 5000, "f.yaml: "),
+        ("arms: " + "{a: " * 3000, "f.yaml: "),
+        ("arms: {}\norder: " + "[" * 60 + "]" * 60, "f.yaml:2: "),
+        ("arms: {}\norder: &a [*a]\n", "f.yaml:2: "),
+        ("arms: {}\norder: &a [*a, *a]\n", "f.yaml:2: "),
+        ("arms: {}\neither: &a {kernel: *a}\n", "f.yaml:2: "),
+    ],
+)
+def test_yaml_without_an_end_is_an_error(text: str, place: str) -> None:
+    (found,) = errors(text)
+    assert found.startswith(f"{place}this is nested too deep")
+
+
 def test_empty_and_unreadable_file(tmp_path: Path) -> None:
     assert errors("")[0] == "f.yaml:1: arms: is missing"
     with pytest.raises(UserError, match="cannot read"):

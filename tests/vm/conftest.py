@@ -59,7 +59,7 @@ class Kernels:
 
 @pytest.fixture(scope="session")
 def workshop(pytestconfig: pytest.Config) -> Workshop:
-    return Workshop.at(default_cache_folder(), ReporterProgress(pytestconfig), None)
+    return Workshop.at(default_cache_folder(), ReporterProgress(pytestconfig))
 
 
 def _kernels(experiment: Experiment, tree: KernelTree, workshop: Workshop) -> Kernels:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The module as its users' trees see it: no warning at W=1, no word of checkpatch."""
+"""The module as its users' trees see it: no warning at W=1, no word of checkpatch; and unloaded after use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness.assets import asset
+from harness.guest.initramfs import copy
+from harness.guest.plan import Exec, Insmod, PowerOff, Rmmod, Step
+from harness.guest.protocol import Corruption, End, ErrorMessage, Exit
+from harness.target.protocol import GuestEnded
+from harness.watch.console import ConsoleParser
 from tests.vm.conftest import Kernels
+from tests.vm.guests import console_of, make_plan, messages_of, run_guest
 
 pytestmark = pytest.mark.vm
 
@@ -33,3 +39,36 @@ def test_checkpatch_of_the_tree_says_nothing(newest: Kernels) -> None:
     argv = ["perl", str(script), "--strict", "--no-tree", "--terse", "--no-summary", "-f"]
     done = subprocess.run([*argv, *map(str, c_files())], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("tree", ["newest", "linux_6_12"])
+def test_the_module_unloads_after_use(tree: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    kernels: Kernels = request.getfixturevalue(tree)
+    kernel = kernels.by_name[kernels.experiment.arms["fixed"].kernel]
+    programs = kernel.programs
+    files = [
+        copy("hmm_harness.ko", programs.module),
+        copy("hmm-stressor", programs.stressor, executable=True),
+    ]
+    steps: list[Step] = [
+        Insmod("/hmm_harness.ko"),
+        Exec("/hmm-stressor", ("trylock-starvation", "iterations=3")),
+        Rmmod("hmm_harness"),
+        Insmod("/hmm_harness.ko", ("devices=8",)),
+        Exec("/hmm-stressor", ("ioctl-check",)),
+        Rmmod("hmm_harness"),
+        PowerOff(),
+    ]
+    plan = make_plan(kernel.build.boot_image, programs.init.parent, tmp_path, steps, files)
+    events = run_guest(plan, tmp_path / "guest")
+
+    messages = messages_of(events)
+    assert [message for message in messages if isinstance(message, ErrorMessage | Corruption)] == []
+    assert [message.iterations for message in messages if isinstance(message, End)] == [3, 1]
+    exits = [(message.status, message.signal) for message in messages if isinstance(message, Exit)]
+    assert exits == [(0, 0), (0, 0)]
+    end = events[-1]
+    assert isinstance(end, GuestEnded)
+    assert (end.how, end.status) == ("exited", 0)
+    parser = ConsoleParser()
+    assert parser.feed(console_of(events), 0.0) + parser.close() == []
