@@ -12,7 +12,7 @@ from harness.cache import Cache, digest, sha256_file
 from harness.deadline import Deadline
 from harness.errors import InfraError
 from harness.kernel.build import BuildRequest, KernelBuild, workspace_at
-from harness.kernel.make import BuildError, first_error, toolchain
+from harness.kernel.make import BuildError, first_error, make_env, module_argv, toolchain
 from harness.process import run
 from harness.progress import Progress
 
@@ -72,18 +72,18 @@ def _module(
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
         log = draft / "build.log"
-        made = run(
-            ["make", "-C", str(workspace.obj), f"M={folder}", "W=1", "modules"],
-            deadline=deadline,
-            log=log,
-            check=False,
-        )
+        tools = toolchain()
+        argv = module_argv(workspace.obj, folder, ["W=1", "modules"], tools, request.jobs)
+        made = run(argv, env=make_env(build.build_host), deadline=deadline, log=log, check=False)
         if not made.ok:
             raise BuildError(
                 f"the module does not build against {build.release}:\n{first_error(made.output)}"
             )
         shutil.copy2(folder / MODULE, draft / f"{MODULE}.debug")
-        run(["strip", "--strip-debug", "-o", str(draft / MODULE), str(folder / MODULE)], deadline=deadline)
+        run(
+            [f"{tools.cross}strip", "--strip-debug", "-o", str(draft / MODULE), str(folder / MODULE)],
+            deadline=deadline,
+        )
         shutil.rmtree(folder)
     return target
 
@@ -94,16 +94,15 @@ def _static_programs(cache: Cache, progress: Progress, deadline: Deadline) -> Pa
     init = asset("qemu", "init.c")
     header = kmod / "hmm_harness.h"
     inputs = [*stressor, header]
-    target = (
-        cache.folder("programs")
-        / digest([toolchain().compiler, _content(kmod, inputs), sha256_file(init)])[:20]
-    )
+    tools = toolchain()
+    parts = [tools.compiler, *STATIC_FLAGS, _content(kmod, inputs), sha256_file(init)]
+    target = cache.folder("programs") / digest(parts)[:20]
     if target.is_dir():
         return target
     with progress.step("stressor and init"), cache.making(target) as draft:
         objects = [str(path) for path in stressor if path.suffix == ".c"]
         for name, sources in (("hmm-stressor", objects), ("init", [str(init)])):
-            argv = ["gcc", *STATIC_FLAGS, "-I", str(kmod), "-o", str(draft / name), *sources]
+            argv = [f"{tools.cross}gcc", *STATIC_FLAGS, "-I", str(kmod), "-o", str(draft / name), *sources]
             made = run(argv, deadline=deadline, log=draft / "build.log", check=False)
             if not made.ok:
                 if "cannot find -l" in made.output:

@@ -129,7 +129,7 @@ def test_a_path_turns_from_file_to_folder_and_back(cache: Cache) -> None:
 
 def test_a_patched_path_turns_from_file_to_folder_and_back(cache: Cache) -> None:
     file = revision(cache, "file", mm__part="file\n")
-    folder = revision(cache, "folder", mm__part__a="a\n")
+    folder = revision(cache, "folder", mm__part__a="a\n", mm__part__b="b\n")
     patched: tuple[tuple[KernelTree, dict[str, bytes | None]], ...] = (
         (file, {"mm/part": b"patched\n"}),
         (folder, {"mm/part/a": b"patched\n"}),
