@@ -16,8 +16,7 @@ from pathlib import Path
 
 from harness import process
 from harness.deadline import Deadline
-from harness.disk import disk_errors as disk_errors
-from harness.disk import write_atomically as write_atomically
+from harness.disk import disk_errors
 from harness.errors import InfraError
 
 #: Seconds for which a lock is waited for without a word.

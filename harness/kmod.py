@@ -81,7 +81,7 @@ def _module(
             )
         shutil.copy2(folder / MODULE, draft / f"{MODULE}.debug")
         run(
-            [f"{tools.cross}strip", "--strip-debug", "-o", str(draft / MODULE), str(folder / MODULE)],
+            [tools.program("strip"), "--strip-debug", "-o", str(draft / MODULE), str(folder / MODULE)],
             deadline=deadline,
         )
         shutil.rmtree(folder)
@@ -102,7 +102,7 @@ def _static_programs(cache: Cache, progress: Progress, deadline: Deadline) -> Pa
     with progress.step("stressor and init"), cache.making(target) as draft:
         objects = [str(path) for path in stressor if path.suffix == ".c"]
         for name, sources in (("hmm-stressor", objects), ("init", [str(init)])):
-            argv = [f"{tools.cross}gcc", *STATIC_FLAGS, "-I", str(kmod), "-o", str(draft / name), *sources]
+            argv = [tools.program("gcc"), *STATIC_FLAGS, "-I", str(kmod), "-o", str(draft / name), *sources]
             made = run(argv, deadline=deadline, log=draft / "build.log", check=False)
             if not made.ok:
                 if "cannot find -l" in made.output:

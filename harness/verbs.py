@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.arguments import changed_by, command_of, experiment_from, experiment_named, patch_files
-from harness.cache import Cache, write_atomically
+from harness.cache import Cache
 from harness.config import Experiment
+from harness.disk import write_atomically
 from harness.display import Display
 from harness.doctor import Finding, as_json, findings, healthy
 from harness.errors import InfraError, UserError

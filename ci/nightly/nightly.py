@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import write_atomically
+from harness.disk import write_atomically
 from harness.process import command_line
 
 REPORTS = Path(__file__).resolve().parent / "reports"

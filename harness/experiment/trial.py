@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cache import digest, disk_errors
+from harness.cache import digest
 from harness.config import BootConfig
 from harness.deadline import Deadline
+from harness.disk import disk_errors
 from harness.experiment.kernels import BootableKernel
 from harness.guest import initramfs
 from harness.guest.plan import PLAN_PATH, Exec, Insmod, PowerOff, Step, plan_text

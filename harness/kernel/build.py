@@ -375,7 +375,8 @@ class _Count:
 
     def file(self, what: str) -> None:
         self._done += 1
-        self._step.update(what, self._done, max(self._done, self._total) if self._total else 0)
+        # A build that has outgrown the last one like it has no known size.
+        self._step.update(what, self._done, self._total if self._done <= self._total else 0)
 
     def keep(self) -> None:
         for file in self._files:

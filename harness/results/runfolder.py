@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from harness.cache import disk_errors, write_atomically
 from harness.config import Experiment, validated
+from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError, UserError
 from harness.watch.kinds import OutcomeKind
 

@@ -143,4 +143,5 @@ def mounted(path: Path, size: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        subprocess.run(["umount", str(path)], check=True)
+        # The cache deletes in the background, and may still be at it.
+        subprocess.run(["umount", "--lazy", str(path)], check=True)

@@ -23,7 +23,6 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
     """Put a QEMU in front of the path that boots a guest by running these lines of shell."""
     (tmp_path / "kvm").touch()
     monkeypatch.setattr(accel, "DEVICE", tmp_path / "kvm")
-    monkeypatch.setattr(accel, "PROBE_S", 0.5)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
     def write(body: str) -> None:
@@ -63,9 +62,13 @@ Says = Callable[[str], None]
 Ask = Callable[[], tuple[KvmAnswer, KvmAnswer | None]]
 
 
-def test_a_guest_that_was_only_late_is_asked_for_again(says: Says, ask: Ask) -> None:
+def test_a_guest_that_was_only_late_is_asked_for_again(
+    says: Says, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     says("exec sleep 60")
-    answer, kept = ask()
+    with monkeypatch.context() as patience:
+        patience.setattr(accel, "PROBE_S", 0.2)
+        answer, kept = ask()
     assert not answer.works
     assert "not there after" in answer.why
     assert kept is None

@@ -134,7 +134,7 @@ def test_a_patched_path_turns_from_file_to_folder_and_back(cache: Cache) -> None
         (file, {"mm/part": b"patched\n"}),
         (folder, {"mm/part/a": b"patched\n"}),
         (file, {"mm/part": None, "mm/part/a": b"by a patch\n"}),
-        (folder, {"mm/part/a": None, "mm/part": b"by a patch\n"}),
+        (folder, {"mm/part/a": None, "mm/part/b": None, "mm/part": b"by a patch\n"}),
         (folder, {}),
         (file, {"mm/part": None}),
         (folder, {"mm/part/a": None}),

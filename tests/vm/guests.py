@@ -25,6 +25,7 @@ PATIENCE_S = 60.0
 SOURCES = {
     "binary": """
 #include <fcntl.h>
+#include <termios.h>
 #include <unistd.h>
 int main(void)
 {
@@ -35,7 +36,7 @@ int main(void)
     for (int i = 0; i < 64; i++)
         if (write(fd, all, sizeof(all)) != sizeof(all))
             return 1;
-    return 0;
+    return tcdrain(fd) ? 1 : 0;
 }
 """,
     "sleeper": """
