@@ -15,7 +15,11 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.results.runfolder import read_record
+from harness.judge import judge
+from harness.results.runfolder import TrialResult, read_record
+from harness.scenario.catalogue import load_scenario
+from harness.target.recording import replay
+from harness.watch.watcher import Watcher
 from tests.vm.conftest import HARNESS, Kernels, Ran, harness, qemu_of
 
 pytestmark = pytest.mark.vm
@@ -75,6 +79,23 @@ def test_a_hang_names_the_spinner_and_the_bug(
     assert main(["classify", "--json", str(place / "console.log")]) == 1
     offline = json.loads(capsys.readouterr().out)
     assert offline["outcome"] == record["outcome"] and offline["title"] == record["title"]
+
+
+def test_a_trial_judged_from_disk_comes_to_the_same(verdict: dict[str, Any]) -> None:
+    scenario = load_scenario("trylock-starvation")
+    for place in map(Path, verdict["evidence"]):
+        watcher = Watcher(scenario.oracle.stall_s)
+        for event in replay(place):
+            watcher.observe(event)
+        watcher.close()
+        outcome = judge(watcher.observations, scenario.judge_by())
+        recorded = TrialResult.from_json(read_record(place)["result"])
+        assert (outcome.kind, outcome.title, outcome.is_bug) == (
+            recorded.kind,
+            recorded.title,
+            recorded.is_bug,
+        )
+        assert (outcome.windows, outcome.iterations) == (recorded.windows, recorded.iterations)
 
 
 def test_the_repro_folder_shows_the_hang_with_qemu_alone(verdict: dict[str, Any]) -> None:
