@@ -48,12 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     # The verbs bring in the statistics, which take a second to load: Ctrl-C counts by then.
-    verbs = importlib.import_module("harness.verbs")
+    verb = importlib.import_module(f"harness.verbs.{arguments.verb}")
     display = importlib.import_module("harness.display").make_progress(
         sys.stderr if getattr(arguments, "json", False) else sys.stdout
     )
     try:
-        return int(getattr(verbs, arguments.verb)(arguments, display))
+        return int(verb.main(arguments, display))
     finally:
         display.close()
 

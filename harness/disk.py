@@ -60,3 +60,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file and hand it to the kernel. InfraError if it cannot be written."""
+    with disk_errors(path), path.open("ab") as sink:
+        sink.write(line.encode("utf-8", errors="backslashreplace") + b"\n")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from harness.deadline import Deadline
 Ending = Literal["exited", "killed", "stopped"]
 Accel = Literal["tcg", "kvm"]
 Machine = Literal["microvm", "q35"]
+#: `host`: guest time is the host's. `virtual`: guest time is what it has executed, the same every time.
+Clock = Literal["host", "virtual"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,33 @@ class GuestEnded:
     how: Ending
 
 
-RawEvent = ConsoleData | AgentLine | GuestEnded
+@dataclass(frozen=True)
+class VcpuSample:
+    """What one CPU was at, as seen from outside."""
+
+    cpu: int
+    rip: int
+    """The address of the instruction it was about to execute."""
+    cpl: int
+    """Its privilege level: 0 in the kernel, 3 in user mode."""
+    halted: bool
+    run_s: float
+    """CPU time that its thread on the host has used since power-on, s."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """All CPUs of a guest, looked at without its help. `running`: the guest was not paused."""
+
+    host_s: float
+    running: bool
+    cpus: tuple[VcpuSample, ...]
+
+
+RawEvent = ConsoleData | AgentLine | Sample | GuestEnded
+
+#: The registers of each CPU by QEMU's names, in capitals (RIP, RSP, RFL, CR3...).
+Registers = Mapping[int, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +86,7 @@ class BootPlan:
     accel: Accel = "tcg"
     cpus: int = 2
     memory_mb: int = 1024
+    clock: Clock = "host"
 
 
 @dataclass(frozen=True)
@@ -89,6 +119,28 @@ class Guest(Protocol):
 
     def stop(self) -> None:
         """End the guest within 2 s, whatever it does. What it said until then can still be read."""
+
+    def pause(self) -> None:
+        """Freeze all CPUs and the guest's time. InfraError if it does not obey."""
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+
+    def registers(self) -> Registers:
+        """The registers of all CPUs; of a paused guest they belong together."""
+
+    @property
+    def memory_address(self) -> str:
+        """Where a debugger reads the memory: the path of a QMP socket that takes one client at a time."""
+
+    def save_memory(self, path: Path, deadline: Deadline) -> int:
+        """Write an ELF core of the memory, compressed by zstd; its size in bytes. Pauses the guest."""
+
+    def inject_nmi(self) -> None:
+        """A non-maskable interrupt on every CPU."""
+
+    def sysrq(self, key: str) -> None:
+        """A magic SysRq key over the console. What it prints, if the guest still listens, is console data."""
 
 
 class Target(Protocol):

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the verbs share that work on one kernel of an experiment."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from harness.arguments import experiment_from, experiment_named
+from harness.config import Experiment
+from harness.display import Display
+from harness.experiment.compare import set_stage
+from harness.experiment.kernels import (
+    BootableKernel,
+    check_version,
+    experiment_with,
+    get_tree,
+    kernel_of,
+    make_kernel,
+)
+from harness.experiment.options import Workshop
+from harness.experiment.trial import Stage
+from harness.target.machine import pick_machine
+
+
+def experiment_with_kernel(arguments: argparse.Namespace) -> Experiment:
+    """The experiment that defines the kernel which is named, with what the arguments change."""
+    named = arguments.experiment
+    experiment = experiment_from(
+        arguments, experiment_named(named) if named else experiment_with(arguments.kernel)
+    )
+    kernel_of(experiment, arguments.kernel)
+    return experiment
+
+
+def ready(
+    arguments: argparse.Namespace, experiment: Experiment, patches: Sequence[str], display: Display
+) -> tuple[BootableKernel, Stage]:
+    """The kernel that is named, built, and the stage to boot it on."""
+    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    tree = get_tree(experiment.tree, workshop, experiment.tarball)
+    check_version(experiment, tree)
+    machine = pick_machine(experiment.boot.machine)
+    kernel = make_kernel(tree, kernel_of(experiment, arguments.kernel), patches, machine, workshop)
+    return kernel, set_stage(experiment.boot, machine, kernel.build, workshop)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`hmm-harness compare`: 0 if the verdict is `fixed`, else 1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.arguments import changed_by, command_of, experiment_from, experiment_named
+from harness.config import Experiment
+from harness.disk import write_atomically
+from harness.display import Display
+from harness.errors import UserError
+from harness.experiment.compare import arm_kernels, compare, set_stage
+from harness.experiment.kernels import check_version, experiment_for, get_tree
+from harness.experiment.options import Workshop
+from harness.experiment.report import comparison_json, comparison_text
+from harness.experiment.statistics import VerdictKind
+from harness.process import command_line
+from harness.results.runfolder import (
+    EXPERIMENT,
+    keep_patches,
+    make_run_folder,
+    open_record,
+    program,
+    read_record,
+    write_experiment,
+)
+from harness.scenario.catalogue import scenario_values
+from harness.target.machine import pick_machine
+
+#: An experiment whose only use is to say which tree is wanted when none was named.
+DEFAULT_EXPERIMENT = "linux-7"
+
+
+def main(arguments: argparse.Namespace, display: Display) -> int:
+    """Carry the verb out; its exit status."""
+    begin = time.monotonic()
+    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    if arguments.resume:
+        folder, experiment, record = _to_resume(arguments)
+        again = record["reproduce"]
+        tree = get_tree(experiment.tree, workshop, experiment.tarball)
+        if tree.description != record["tree"]:
+            raise UserError(
+                f"{folder} is of {record['tree']}; the tree is {tree.description} by now",
+                hint="start a new comparison, or name the tree with --tree",
+            )
+    else:
+        again = command_of(arguments)
+        experiment = experiment_from(arguments, experiment_named(arguments.experiment or DEFAULT_EXPERIMENT))
+        scenario_values(experiment)
+        tree = get_tree(experiment.tree, workshop, experiment.tarball)
+        if not arguments.experiment:
+            name, builtin = experiment_for(tree.version)
+            display.note(f"{tree.description}: experiment {name}")
+            experiment = experiment_from(arguments, builtin)
+        folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
+        experiment = keep_patches(folder, experiment)
+        write_experiment(folder, experiment)
+    with open_record(folder, {"verb": "compare", "tree": tree.description, "reproduce": again}) as update:
+        try:
+            update("building")
+            check_version(experiment, tree)
+            machine = pick_machine(experiment.boot.machine)
+            kernels = arm_kernels(experiment, tree, machine, workshop)
+            stage = set_stage(experiment.boot, machine, next(iter(kernels.values())).build, workshop)
+            update("running")
+            done = compare(experiment, kernels, stage, folder, workshop, again)
+        except KeyboardInterrupt:
+            display.close()
+            print(f"what was measured is in {folder}", file=sys.stderr)
+            print(
+                f"go on with: {command_line([program(), 'compare', '--resume', str(folder)])}",
+                file=sys.stderr,
+            )
+            raise
+        result = comparison_json(done, time.monotonic() - begin)
+        text = comparison_text(done, time.monotonic() - begin)
+        write_atomically(folder / "report.txt", f"{text.strip()}\n".encode())
+        update("finished", result=result)
+    display.close()
+    print(text, file=display.stream)
+    if arguments.json:
+        print(json.dumps(result), flush=True)
+    return 0 if done.verdict.kind is VerdictKind.FIXED else 1
+
+
+def _to_resume(arguments: argparse.Namespace) -> tuple[Path, Experiment, dict[str, Any]]:
+    """The folder, the experiment and the record of an interrupted comparison."""
+    folder: Path = arguments.resume.resolve()
+    record = read_record(folder)
+    if record.get("verb") != "compare":
+        raise UserError(
+            f"{folder} is not the folder of a comparison",
+            hint="give the one that holds report.txt or trials/",
+        )
+    if record["state"] == "finished":
+        raise UserError(
+            f"{folder} is finished: {record['result']['verdict']}", hint=f"see {folder}/report.txt"
+        )
+    changed = changed_by(arguments)
+    if changed:
+        raise UserError(f"--resume takes the experiment as it was, not {', '.join(changed)}")
+    return folder, experiment_named(str(folder / EXPERIMENT)), record

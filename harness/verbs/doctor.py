@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`hmm-harness doctor`: 0 if nothing that is needed is missing, else 3."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from harness.cache import Cache
+from harness.display import Display
+from harness.doctor import Finding, as_json, findings, healthy
+from harness.errors import InfraError
+from harness.target.accel import known_answer
+from harness.target.machine import pick_machine
+
+
+def main(arguments: argparse.Namespace, display: Display) -> int:
+    """Carry the verb out; its exit status."""
+    cache = Cache(arguments.cache.resolve())
+    found = findings(cache, arguments.out.resolve(), lambda: _kvm(cache))
+    display.close()
+    if arguments.json:
+        print(json.dumps(as_json(found)))
+    else:
+        for finding in found:
+            mark = {True: "ok     ", False: "MISSING" if finding.needed else "absent ", None: "unknown"}[
+                finding.ok
+            ]
+            mend = f"  -> {finding.mend}" if finding.ok is not True and finding.mend else ""
+            print(f"{mark} {finding.what}: {finding.detail}{mend}")
+    return 0 if healthy(found) else 3
+
+
+def _kvm(cache: Cache) -> Finding:
+    try:
+        answer = known_answer(cache, pick_machine("auto"))
+    except InfraError as error:
+        return Finding("KVM", None, error.message, error.hint, needed=False)
+    if answer is None:
+        detail = "no guest has been booted on it yet; a /dev/kvm that opens proves nothing"
+        return Finding("KVM", None, detail, "hmm-harness run --kernel base tries it", needed=False)
+    return Finding("KVM", answer.works, answer.why, "not needed: TCG serves, slower", needed=False)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`hmm-harness run`: 0 if the trial completed, 3 if the machine failed, else 1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from harness.arguments import command_of, patch_files
+from harness.display import Display
+from harness.experiment.report import trial_json, trial_text
+from harness.experiment.trial import TrialPlan, run_trial
+from harness.results.runfolder import make_run_folder, open_record
+from harness.scenario.catalogue import scenario_values
+from harness.verbs.common import experiment_with_kernel, ready
+from harness.watch.kinds import OutcomeKind
+
+
+def main(arguments: argparse.Namespace, display: Display) -> int:
+    """Carry the verb out; its exit status."""
+    experiment = experiment_with_kernel(arguments)
+    scenario, values = scenario_values(experiment)
+    patches = patch_files(arguments.patch)
+    folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
+    again = command_of(arguments)
+    with open_record(folder, {"verb": "run", "kernel": arguments.kernel, "reproduce": again}) as update:
+        update("building")
+        kernel, stage = ready(arguments, experiment, patches, display)
+        plan = TrialPlan(
+            arm=arguments.kernel,
+            index=1,
+            seed=experiment.seed,
+            scenario=scenario,
+            values=values,
+            kernel=kernel,
+            boot=experiment.boot,
+            stage=stage,
+            timeout_s=experiment.trial_timeout_s,
+            command=again,
+        )
+        update("running")
+        with display.step(f"trial of {scenario.name} on {arguments.kernel}"):
+            result = run_trial(plan, folder)
+        update("finished", result=result.as_json())
+    evidence = str(folder / result.folder)
+    display.close()
+    print(trial_text(result, evidence), file=display.stream)
+    if arguments.json:
+        print(json.dumps(trial_json(result, evidence)), flush=True)
+    if result.kind in (OutcomeKind.INFRA_ERROR, OutcomeKind.TARGET_LOST):
+        return 3
+    return 0 if result.kind is OutcomeKind.COMPLETED else 1
