@@ -42,6 +42,8 @@
 #define PORT_WAIT_MS	5000
 #define MAX_ARGUMENTS	128
 #define MAX_LOG_LINES	12
+#define CALIBRATION_MS	40
+#define CALIBRATION_STEP	5000
 
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
@@ -86,14 +88,21 @@ static void put_string(struct message *message, const char *value)
 	put(message, "\"");
 }
 
-static void begin(struct message *message, const char *type)
+static long long now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+static void begin(struct message *message, const char *type)
+{
+	long long now = now_us();
+
 	message->length = 0;
-	put(message, "{\"type\":\"%s\",\"t\":%lld.%06ld", type,
-	    (long long)now.tv_sec, now.tv_nsec / 1000);
+	put(message, "{\"type\":\"%s\",\"t\":%lld.%06lld", type,
+	    now / 1000000, now % 1000000);
 }
 
 static void add_string(struct message *message, const char *key,
@@ -253,6 +262,35 @@ static void open_port(const char *plan)
 		fprintf(stderr, "init: no port named " PORT_NAME "\n");
 }
 
+/*
+ * How much work fits into a time: rounds of a small loop, counted from an edge
+ * of the clock to the first one CALIBRATION_MS later, for the clock may have no
+ * finer grain than the tick.  Bounded in time, so that it costs a slow machine
+ * no more than a fast one.
+ */
+static void add_calibration(struct message *message)
+{
+	static unsigned int sink;
+	long long begin, now, loops = 0;
+	int i;
+
+	now = now_us();
+	do {
+		begin = now_us();
+	} while (begin == now);
+	do {
+		for (i = 0; i < CALIBRATION_STEP; i++) {
+			sink++;
+			__asm__ volatile("" : "+m" (sink));
+		}
+		loops += CALIBRATION_STEP;
+		now = now_us();
+	} while (now - begin < CALIBRATION_MS * 1000);
+	add_number(message, "calibration_loops", loops);
+	put(message, ",\"calibration_ms\":%lld.%03lld", (now - begin) / 1000,
+	    (now - begin) % 1000);
+}
+
 static void say_hello(void)
 {
 	static struct message message;
@@ -280,6 +318,7 @@ static void say_hello(void)
 		  sizeof(text));
 	word = between(text, '[', ']');
 	add_string(&message, "thp", word ? word : "unknown");
+	add_calibration(&message);
 	read_file("/proc/cmdline", text, sizeof(text));
 	add_string(&message, "cmdline", text);
 	finish(&message);
@@ -347,6 +386,25 @@ static void append_log(int log, const char *name, char *text, size_t size)
 	}
 }
 
+/* Where a module's parts are, for whoever reads its addresses. */
+static void say_module(const char *name)
+{
+	static const char *const sections[] = { "text", "data", "bss" };
+	static struct message message;
+	char path[256], address[32];
+	size_t i;
+
+	begin(&message, "module");
+	add_string(&message, "name", name);
+	for (i = 0; i < ARRAY_SIZE(sections); i++) {
+		snprintf(path, sizeof(path), "/sys/module/%s/sections/.%s",
+			 name, sections[i]);
+		if (read_file(path, address, sizeof(address)) && address[0])
+			add_string(&message, sections[i], address);
+	}
+	finish(&message);
+}
+
 static bool do_insmod(const char *file, const char *parameters)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -366,9 +424,9 @@ static bool do_insmod(const char *file, const char *parameters)
 	if (syscall(SYS_finit_module, fd, parameters, 0))
 		error = errno;
 	close(fd);
+	module_name(file, name, sizeof(name));
 	if (error) {
 		snprintf(text, sizeof(text), "%s: %s", file, strerror(error));
-		module_name(file, name, sizeof(name));
 		if (log >= 0)
 			append_log(log, name, text, sizeof(text));
 		begin(&message, "error");
@@ -379,6 +437,8 @@ static bool do_insmod(const char *file, const char *parameters)
 	}
 	if (log >= 0)
 		close(log);
+	if (!error)
+		say_module(name);
 	return !error;
 }
 

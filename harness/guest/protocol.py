@@ -37,6 +37,23 @@ class Hello(_Message):
     mem_kb: int = 0
     thp: str = ""
     cmdline: str = ""
+    #: Guest time that `calibration_loops` rounds of a fixed loop took, ms; 0: not measured.
+    calibration_ms: float = 0.0
+    calibration_loops: int = 0
+
+
+class ModuleMessage(_Message):
+    """A module was loaded; `text` is where its code begins, in hexadecimal; 0: the kernel hides it."""
+
+    type: Literal["module"]
+    t: float = 0.0
+    name: str
+    text: Annotated[str, Field(pattern="^(?:0x)?[0-9a-fA-F]{1,16}$")] = "0"
+
+    @property
+    def address(self) -> int:
+        """The first address of its text."""
+        return int(self.text, 16)
 
 
 class Start(_Message):
@@ -152,6 +169,7 @@ class Garbage(BaseModel):
 
 Message = (
     Hello
+    | ModuleMessage
     | Start
     | ProgressMessage
     | Iteration
@@ -162,7 +180,7 @@ Message = (
     | UnknownMessage
 )  # fmt: skip
 
-_KINDS = {"hello", "start", "progress", "iteration", "end", "exit", "error", "corruption"}
+_KINDS = {"hello", "module", "start", "progress", "iteration", "end", "exit", "error", "corruption"}
 
 
 def _kind(value: Any) -> str:
@@ -173,6 +191,7 @@ def _kind(value: Any) -> str:
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(
     Annotated[
         Annotated[Hello, Tag("hello")]
+        | Annotated[ModuleMessage, Tag("module")]
         | Annotated[Start, Tag("start")]
         | Annotated[ProgressMessage, Tag("progress")]
         | Annotated[Iteration, Tag("iteration")]

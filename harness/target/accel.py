@@ -125,7 +125,7 @@ def _boot_on_kvm(kernel: Path, machine: Machine, deadline: Deadline) -> tuple[Kv
         ended: GuestEnded | None = None
         log = folder / "guest" / QEMU_LOG
         try:
-            with QemuTarget().boot(plan, folder / "guest", deadline) as guest:
+            with QemuTarget(sample_s=None).boot(plan, folder / "guest", deadline) as guest:
                 while not limit.expired and ended is None and MARK.strip() not in console:
                     match guest.next_event(limit.sooner(0.2)):
                         case ConsoleData(_, data):

@@ -44,6 +44,18 @@ def trial_arguments(parameters: KernelParameters) -> tuple[str, ...]:
     return tuple(arguments)
 
 
+#: A hang or an oops ends the guest by itself; names as in 6.12 and 7.3 (kernel/watchdog.c, kernel/panic.c,
+#: kernel/rcu/tree_stall.h, kernel/workqueue.c, kernel/hung_task.c).
+STOP_BY_ITSELF = (
+    "softlockup_panic=1",
+    "sysctl.kernel.hardlockup_panic=1",
+    "sysctl.kernel.panic_on_rcu_stall=1",
+    "workqueue.panic_on_stall=1",
+    "sysctl.kernel.hung_task_panic=1",
+    "oops=panic",
+)
+
+
 def effective_cmdline(plan: BootPlan) -> tuple[str, ...]:
     """The whole command line, in order; where the kernel lets the last one win, the plan does.
 
@@ -52,6 +64,8 @@ def effective_cmdline(plan: BootPlan) -> tuple[str, ...]:
     are KERN_EMERG; call traces, RCU and hung-task lines are not, so the level goes up to 7 (all but
     KERN_DEBUG) before init starts (`do_sysctl_args()`, fs/proc/proc_sysctl.c, sets `sysctl.` parameters).
     """
+    # Nothing from outside ends a guest on the virtual clock: a hang has to end in a panic of its own.
+    stop = {"host": (), "virtual": STOP_BY_ITSELF}[plan.clock]
     # A microvm has no ACPI that would announce fw_cfg.
     machine = {"microvm": ("qemu_fw_cfg.ioport=0x14@0x510",), "q35": ()}[plan.machine]
     # Under emulation the TSC becomes the clock a second after boot, by stop_machine() (timekeeping_notify(),
@@ -71,5 +85,6 @@ def effective_cmdline(plan: BootPlan) -> tuple[str, ...]:
         *machine,
         *clock,
         "nokaslr",
+        *stop,
         *plan.cmdline,
     )

@@ -56,6 +56,8 @@ class VcpuSample:
     halted: bool
     run_s: float
     """CPU time that its thread on the host has used since power-on, s."""
+    wait_s: float = 0.0
+    """Time that this thread was ready to run and no CPU of the host was free for it, since power-on, s."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class BootPlan:
     cpus: int = 2
     memory_mb: int = 1024
     clock: Clock = "host"
+    seed: int = 1
+    """Of whatever QEMU would draw by chance; used with the virtual clock only."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,10 @@ class Guest(Protocol):
     @property
     def command_line(self) -> tuple[str, ...]:
         """The command that started it."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be done with this guest: at most what its target can. What cannot raises InfraError."""
 
     def next_event(self, deadline: Deadline) -> RawEvent | None:
         """The next event, or None when the deadline passes first or `GuestEnded` was handed out before.
@@ -137,17 +145,27 @@ class Guest(Protocol):
         """Write an ELF core of the memory, compressed by zstd; its size in bytes. Pauses the guest."""
 
     def inject_nmi(self) -> None:
-        """A non-maskable interrupt on every CPU."""
+        """A non-maskable interrupt from outside, at every CPU.
+
+        Linux listens to it on CPU 0 alone unless booted with `apic_extnmi=all` (arch/x86/kernel/apic/apic.c).
+        A CPU that took it prints two lines and no stack: `NMI: PCI system error (SERR) for reason ff` (on
+        a microvm, which has no port 0x61) and `Dazed and confused, but trying to continue`.
+        """
 
     def sysrq(self, key: str) -> None:
-        """A magic SysRq key over the console. What it prints, if the guest still listens, is console data."""
+        """A magic SysRq key over the console. What it prints, if the guest still listens, is console data.
+
+        One at a time: the port holds one break, and a key that comes while the guest is busy with the one
+        before is lost (of 40, all arrived 50 ms apart, 28 at 10 ms, 7 at once).
+        """
 
 
 class Target(Protocol):
     """A place where kernels boot."""
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What it can do at best; a guest on the virtual clock is left alone (`Guest.capabilities`)."""
 
     def boot(self, plan: BootPlan, folder: Path, deadline: Deadline) -> AbstractContextManager[Guest]:
         """Switch a guest on; leaving the block ends it. Its raw record is written to `folder`.

@@ -18,7 +18,11 @@ from harness import process
 from harness.deadline import Deadline
 from harness.disk import disk_errors
 from harness.errors import HarnessError, InfraError, UserError
+from harness.target.channels import Lines, socket_pair
 from harness.target.cmdline import effective_cmdline
+from harness.target.filechannel import FileChannel
+from harness.target.icount import virtual_clock
+from harness.target.memory import nameless_listener, save_core
 from harness.target.protocol import (
     AgentLine,
     BootPlan,
@@ -28,8 +32,14 @@ from harness.target.protocol import (
     Guest,
     GuestEnded,
     RawEvent,
+    Registers,
+    Sample,
+    VcpuSample,
 )
+from harness.target.qmp import Monitor
 from harness.target.recording import Recorder
+from harness.target.sampler import sample_cpus
+from harness.target.samples import parse_registers
 
 PROGRAM = "qemu-system-x86_64"
 #: The name of the virtio-serial port that init looks for.
@@ -39,18 +49,21 @@ QEMU_LOG = "qemu.log"
 
 INSTALL_HINT = "install the package qemu-system-x86"
 _CHUNK = 65536
-#: An agent line longer than this is cut: no message is, so it is junk.
-_LINE_LIMIT = 1 << 20
 #: SIGTERM to SIGKILL. With the rest of an ending it stays below the 2 s that `Guest.stop` promises.
 _STOP_GRACE_S = 0.5
+#: Between two samples of the CPUs.
+SAMPLE_S = 0.2
 
 
 @dataclass(frozen=True)
 class Channels:
-    """The QEMU character devices behind console and agent's port, as `-chardev` takes them, without an id."""
+    """QEMU's character devices, as `-chardev` takes them, without an id; an empty one is left out."""
 
     console: str
     agent: str
+    #: Two monitors (QMP), as each serves one client: the harness's own, and the debugger's.
+    monitor: str = ""
+    memory: str = ""
 
 
 def qemu_argv(plan: BootPlan, channels: Channels) -> list[str]:
@@ -59,7 +72,8 @@ def qemu_argv(plan: BootPlan, channels: Channels) -> list[str]:
         "microvm": ("microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=on", "virtio-serial-device"),
         "q35": ("q35", "virtio-serial-pci"),
     }[plan.machine]
-    accel = {"tcg": "tcg,thread=multi", "kvm": "kvm"}[plan.accel]
+    virtual = plan.clock == "virtual"
+    accel = {"tcg": f"tcg,thread={'single' if virtual else 'multi'}", "kvm": "kvm"}[plan.accel]
     return [
         PROGRAM,
         "-no-user-config",
@@ -68,6 +82,7 @@ def qemu_argv(plan: BootPlan, channels: Channels) -> list[str]:
         "-display", "none",
         "-machine", machine,
         "-accel", accel,
+        *(virtual_clock(plan.machine, plan.seed) if virtual else ()),
         # The same CPU everywhere: with `host`, QEMU stops at an MSR on some nested hosts.
         "-cpu", "qemu64",
         "-smp", str(plan.cpus),
@@ -81,7 +96,20 @@ def qemu_argv(plan: BootPlan, channels: Channels) -> list[str]:
         "-chardev", f"{_kind(channels.agent)},id=agent{_options(channels.agent)}",
         "-device", f"virtserialport,chardev=agent,name={AGENT_PORT}",
         "-device", "vmcoreinfo",
+        *_monitor("monitor", channels.monitor),
+        *_monitor("memory", channels.memory),
     ]  # fmt: skip
+
+
+def _monitor(name: str, chardev: str) -> list[str]:
+    if not chardev:
+        return []
+    return [
+        "-chardev",
+        f"{_kind(chardev)},id={name}{_options(chardev)}",
+        "-mon",
+        f"chardev={name},mode=control",
+    ]
 
 
 def _kind(chardev: str) -> str:
@@ -108,7 +136,11 @@ class QemuTarget:
     The guest dies with the thread that booted it (PR_SET_PDEATHSIG): boot from one that outlives the trial.
     """
 
-    capabilities = Capabilities(vcpu_samples=False, memory_image=False, nmi=False, power=True)
+    capabilities = Capabilities(vcpu_samples=True, memory_image=True, nmi=True, power=True)
+
+    def __init__(self, sample_s: float | None = SAMPLE_S) -> None:
+        """`sample_s`: time between two looks at a guest's CPUs, s; None: none."""
+        self._sample_s = sample_s
 
     @contextlib.contextmanager
     def boot(self, plan: BootPlan, folder: Path, deadline: Deadline) -> Iterator[Guest]:
@@ -116,7 +148,7 @@ class QemuTarget:
         check_plan(plan)
         if deadline.expired:
             raise InfraError("no time left to boot a guest", hint="raise the time limit")
-        guest = QemuGuest(plan, folder)
+        guest = QemuGuest(plan, folder, self._sample_s)
         try:
             yield guest
         finally:
@@ -125,6 +157,8 @@ class QemuTarget:
 
 def check_plan(plan: BootPlan) -> None:
     """UserError for a plan that no QEMU can start, InfraError for one that this QEMU cannot."""
+    if plan.clock == "virtual" and plan.accel != "tcg":
+        raise UserError("the virtual clock needs TCG", hint="set `accel` to auto or tcg")
     for path in (plan.kernel, plan.initramfs):
         if not path.is_file():
             raise UserError(f"{path} is not there", hint="a boot needs a kernel image and an initramfs")
@@ -138,19 +172,38 @@ def check_plan(plan: BootPlan) -> None:
 
 
 class QemuGuest:
-    """A running QEMU. One thread reads each channel and writes to disk; a third waits for the end."""
+    """A running QEMU. A thread reads each channel and writes to disk, one samples, one waits for the end.
 
-    def __init__(self, plan: BootPlan, folder: Path) -> None:
+    On the virtual clock it has no monitor: nothing may happen to the guest that its own past does not decide.
+    """
+
+    def __init__(self, plan: BootPlan, folder: Path, sample_s: float | None = None) -> None:
         self._events: queue.SimpleQueue[RawEvent | HarnessError] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._last_s = 0.0
         self._stopping = False
         self._over = False
+        self._dead = threading.Event()
         with contextlib.ExitStack() as stack:
-            console, console_end = _channel(stack)
-            agent, agent_end = _channel(stack)
-            descriptors = (console_end.fileno(), agent_end.fileno())
-            argv = qemu_argv(plan, Channels(*(f"socket,fd={number}" for number in descriptors)))
+            monitor: socket.socket | None = None
+            console: socket.socket | FileChannel
+            agent: socket.socket | FileChannel
+            self._memory_address = ""
+            theirs: list[socket.socket] = []
+            if plan.clock == "virtual":
+                console = stack.enter_context(FileChannel("console", self._dead))
+                agent = stack.enter_context(FileChannel("agent", self._dead))
+                descriptors = [console.fileno(), agent.fileno()]
+                channels = Channels(*(f"file,path=/dev/fd/{number}" for number in descriptors))
+            else:
+                console, console_end = socket_pair(stack)
+                agent, agent_end = socket_pair(stack)
+                monitor, monitor_end = socket_pair(stack)
+                listener, self._memory_address = stack.enter_context(nameless_listener())
+                theirs = [console_end, agent_end, monitor_end, listener]
+                descriptors = [end.fileno() for end in theirs]
+                channels = _sockets(descriptors)
+            argv = qemu_argv(plan, channels)
             self.command_line = tuple(argv)
             self._recorder = Recorder(folder, argv)
             stack.callback(self._recorder.close)
@@ -159,13 +212,21 @@ class QemuGuest:
                 self._power_on = time.monotonic()
                 self._process = process.start(argv, stdout=log, pass_fds=descriptors)
                 stack.callback(process.stop, self._process, grace_s=_STOP_GRACE_S)
-            console_end.close()
-            agent_end.close()
+            for end in theirs:
+                end.close()
+            self._console = console
+            self._monitor = Monitor(monitor) if monitor else None
+            if self._monitor:
+                stack.callback(self._monitor.close)
             self._resources = stack.pop_all()
-        readers = (
+        readers = [
             threading.Thread(target=self._read, args=(console, self._on_console), name="console"),
-            threading.Thread(target=self._read, args=(agent, _Lines(self._on_line)), name="agent"),
-        )
+            threading.Thread(target=self._read, args=(agent, Lines(self._on_line)), name="agent"),
+        ]
+        if self._monitor and sample_s is not None:
+            readers.append(
+                threading.Thread(target=self._sample, args=(self._monitor, sample_s), name="sampler")
+            )
         self._reaper = threading.Thread(target=self._reap, args=(readers,), name="reaper")
         for thread in (*readers, self._reaper):
             thread.daemon = True
@@ -208,11 +269,59 @@ class QemuGuest:
         finally:
             self._resources.close()
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Guest.capabilities`."""
+        seen = self._monitor is not None
+        return Capabilities(vcpu_samples=seen, memory_image=seen, nmi=seen, power=True)
+
+    @property
+    def monitor(self) -> Monitor:
+        """QEMU's monitor. InfraError for a guest that has none."""
+        if self._monitor is None:
+            raise InfraError("a guest on the virtual clock cannot be looked at from outside while it runs")
+        return self._monitor
+
+    def pause(self) -> None:
+        """See `Guest.pause`."""
+        self.monitor.execute("stop")
+
+    def resume(self) -> None:
+        """See `Guest.resume`."""
+        self.monitor.execute("cont")
+
+    def registers(self) -> Registers:
+        """See `Guest.registers`."""
+        return parse_registers(self.monitor.hmp("info registers -a"))
+
+    @property
+    def memory_address(self) -> str:
+        """See `Guest.memory_address`; good as long as this guest is open."""
+        _ = self.monitor  # InfraError for a guest that has none
+        return self._memory_address
+
+    def save_memory(self, path: Path, deadline: Deadline) -> int:
+        """See `Guest.save_memory`; a guest that ran before goes on after it."""
+        return save_core(self.monitor, path, deadline)
+
+    def inject_nmi(self) -> None:
+        """See `Guest.inject_nmi`."""
+        self.monitor.execute("inject-nmi")
+
+    def sysrq(self, key: str) -> None:
+        """See `Guest.sysrq`: a break on the serial line, then the key (include/linux/serial_core.h)."""
+        self.monitor.execute("chardev-send-break", id="console")
+        assert isinstance(self._console, socket.socket)
+        try:
+            self._console.sendall(key.encode("ascii"))
+        except OSError as error:
+            raise InfraError(f"the guest's console is closed: {error.strerror}") from error
+
     def _last_words(self) -> str:
         text = self._log.read_text(encoding="utf-8", errors="replace").strip()
         return text.splitlines()[-1] if text else "it said nothing"
 
-    def _read(self, channel: socket.socket, feed: Callable[[bytes], None]) -> None:
+    def _read(self, channel: socket.socket | FileChannel, feed: Callable[[bytes], None]) -> None:
         """Read a channel until QEMU closes it. A record that cannot be written ends the guest."""
         try:
             with contextlib.suppress(ConnectionResetError):
@@ -222,6 +331,17 @@ class QemuGuest:
         except HarnessError as error:
             self._events.put(error)
             self._kill()
+
+    def _sample(self, monitor: Monitor, every_s: float) -> None:
+        """Sample until QEMU ends. As for the channels, a fault ends the guest."""
+        try:
+            sample_cpus(monitor, self.pid, every_s, self._dead, self._on_sample)
+        except HarnessError as error:
+            self._events.put(error)
+            self._kill()
+
+    def _on_sample(self, running: bool, cpus: tuple[VcpuSample, ...]) -> None:
+        self._emit(lambda now: Sample(now, running, cpus))
 
     def _on_console(self, data: bytes) -> None:
         if data:
@@ -241,9 +361,10 @@ class QemuGuest:
             self._recorder.record(event)
             self._events.put(event)
 
-    def _reap(self, readers: tuple[threading.Thread, ...]) -> None:
+    def _reap(self, readers: list[threading.Thread]) -> None:
         status = self._process.wait()
-        for reader in readers:  # QEMU held the only other ends, so both come to theirs
+        self._dead.set()
+        for reader in readers:  # QEMU held the only other ends, so all come to theirs
             reader.join()
         how: Ending = "stopped" if self._stopping else "killed" if status < 0 else "exited"
         try:
@@ -257,28 +378,10 @@ class QemuGuest:
             self._process.kill()
 
 
-class _Lines:
-    """Cuts a stream of bytes into lines; an empty feed ends it and gives the unfinished rest."""
-
-    def __init__(self, on_line: Callable[[bytes], None]) -> None:
-        self._on_line = on_line
-        self._rest = b""
-
-    def __call__(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if self._rest and (not data or len(self._rest) > _LINE_LIMIT):
-            lines.append(self._rest)
-            self._rest = b""
-        for line in lines:
-            if line:
-                self._on_line(line)
-
-
-def _channel(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair()
-    stack.enter_context(ours)
-    stack.enter_context(theirs)
-    return ours, theirs
+def _sockets(descriptors: list[int]) -> Channels:
+    """Sockets that QEMU inherits: console, agent's port, and the monitors."""
+    console, agent, monitor, memory = (f"socket,fd={number}" for number in descriptors)
+    return Channels(console, agent, monitor, f"{memory},server=on,wait=off")
 
 
 def qemu_version() -> str:

@@ -4,6 +4,9 @@
 - `console.log`: the console's bytes, untouched
 - `console.times`: a line for each chunk of it: offset of its first byte, seconds since power-on
 - `agent.jsonl`: a line for each line of the agent: `{"host_s": ..., "line": ...}`
+- `samples.jsonl`: a line for each look at the CPUs: `{"host_s": ..., "running": ..., "cpus": [...]}`, of each
+  CPU its number, RIP in hexadecimal, CPL, whether it was halted, and of its thread on the host the CPU time
+  and the time it waited for a CPU, in seconds
 - `guest.json`: the command that started the guest, and how it ended
 """
 
@@ -18,11 +21,20 @@ from typing import IO, Any, cast
 
 from harness.disk import disk_errors, write_atomically
 from harness.errors import UserError
-from harness.target.protocol import AgentLine, ConsoleData, Ending, GuestEnded, RawEvent
+from harness.target.protocol import (
+    AgentLine,
+    ConsoleData,
+    Ending,
+    GuestEnded,
+    RawEvent,
+    Sample,
+    VcpuSample,
+)
 
 CONSOLE = "console.log"
 TIMES = "console.times"
 AGENT = "agent.jsonl"
+SAMPLES = "samples.jsonl"
 GUEST = "guest.json"
 
 
@@ -37,7 +49,8 @@ class Recorder:
         self._argv = tuple(argv)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._files = {name: (folder / name).open("wb", buffering=0) for name in (CONSOLE, TIMES, AGENT)}
+            names = (CONSOLE, TIMES, AGENT, SAMPLES)
+            self._files = {name: (folder / name).open("wb", buffering=0) for name in names}
         self._offset = 0
         self._write_guest(None)
 
@@ -51,6 +64,8 @@ class Recorder:
             case AgentLine(host_s, text):
                 line = json.dumps({"host_s": host_s, "line": text}, ensure_ascii=False)
                 self._write(AGENT, line.encode("utf-8", errors="backslashreplace") + b"\n")
+            case Sample():
+                self._write(SAMPLES, _sample_line(event).encode())
             case GuestEnded():
                 self._write_guest(event)
 
@@ -81,7 +96,11 @@ def replay(folder: Path) -> Iterator[RawEvent]:
     """
     if not (folder / CONSOLE).is_file():
         raise UserError(f"{folder} holds no record of a guest", hint=f"expected {CONSOLE} there")
-    streams: tuple[Iterator[ConsoleData | AgentLine], ...] = (_console(folder), _agent(folder))
+    streams: tuple[Iterator[ConsoleData | AgentLine | Sample], ...] = (
+        _console(folder),
+        _agent(folder),
+        _samples(folder),
+    )
     yield from heapq.merge(*streams, key=lambda event: event.host_s)
     try:
         ended = json.loads((folder / GUEST).read_text(encoding="utf-8"))["ended"]
@@ -107,6 +126,22 @@ def _agent(folder: Path) -> Iterator[AgentLine]:
     for line in _whole_lines(folder / AGENT):
         row: dict[str, Any] = json.loads(line)
         yield AgentLine(row["host_s"], row["line"])
+
+
+def _sample_line(sample: Sample) -> str:
+    cpus = [[cpu.cpu, f"{cpu.rip:x}", cpu.cpl, cpu.halted, cpu.run_s, cpu.wait_s] for cpu in sample.cpus]
+    row = {"host_s": sample.host_s, "running": sample.running, "cpus": cpus}
+    return json.dumps(row, separators=(",", ":")) + "\n"
+
+
+def _samples(folder: Path) -> Iterator[Sample]:
+    for line in _whole_lines(folder / SAMPLES):
+        row: dict[str, Any] = json.loads(line)
+        cpus = (
+            VcpuSample(cpu, int(rip, 16), cpl, halted, *times)
+            for cpu, rip, cpl, halted, *times in row["cpus"]
+        )
+        yield Sample(row["host_s"], row["running"], tuple(cpus))
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

@@ -17,6 +17,7 @@
 static const struct scenario *const scenarios[] = {
 	&trylock_starvation,
 	&ioctl_check,
+	&idle,
 };
 
 static void show_help(void)

@@ -59,6 +59,13 @@ int open_device(unsigned int index)
 	return open(path, O_RDWR | O_CLOEXEC);
 }
 
+void relax(void)
+{
+#if __has_builtin(__builtin_ia32_pause)
+	__builtin_ia32_pause();
+#endif
+}
+
 /* Not FUTEX_PRIVATE: the words are shared between processes. */
 static void futex_wait(atomic_uint *word, __u32 value,
 		       const struct timespec *timeout)
@@ -77,7 +84,7 @@ void wait_while(atomic_uint *word, __u32 value, __u64 spin_ns)
 	__u64 end = now_ns() + spin_ns;
 
 	while (atomic_load(word) == value && now_ns() < end)
-		;
+		relax();
 	while (atomic_load(word) == value)
 		futex_wait(word, value, NULL);
 }

@@ -39,6 +39,7 @@ struct scenario {
 
 extern const struct scenario trylock_starvation;
 extern const struct scenario ioctl_check;
+extern const struct scenario idle;
 
 /* json.c: one object a line, sent by one write(). */
 struct json {
@@ -69,6 +70,12 @@ double now_seconds(void);
 int pin_to_cpu(unsigned int cpu);
 bool cpu_online(unsigned int cpu);
 int open_device(unsigned int index);
+/*
+ * For a busy wait, and to hand over: where an emulator runs one virtual CPU at
+ * a time, each for milliseconds, it ends the turn.  Without it a wait burns the
+ * time of the very CPU it waits for.
+ */
+void relax(void);
 /* Waits until *word is no longer value: spins a little, then sleeps. */
 void wait_while(atomic_uint *word, __u32 value, __u64 spin_ns);
 /* The same, but false once timeout_ns have passed. */

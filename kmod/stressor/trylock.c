@@ -57,13 +57,13 @@ static struct parameter parameters[] = {
 			   1, 1, 30, NULL },
 	[APPROACH_PAGES] = { "approach_pages",
 			     "present pages the spinner walks before them",
-			     1024, 0, 65000, NULL },
+			     4096, 0, 65000, NULL },
 	[FAULT_PAGES] = { "fault_pages", "device pages the spinner faults, at most",
 			  64, 1, 65000, NULL },
 	[ITERATIONS] = { "iterations", "how often", 20, 1, 1000000, NULL },
 	[SEED] = { "seed", "of data and start offsets", 1, 0, ~0ULL, NULL },
 	[JITTER] = { "jitter", "steps by which the spinner starts later, at most",
-		     200000, 0, 100000000, NULL },
+		     20000, 0, 100000000, NULL },
 	[HOLDER_CPU] = { "holder_cpu", "", 0, 0, CPU_SETSIZE - 1, NULL },
 	[SPINNER_CPU] = { "spinner_cpu", "", 1, 0, CPU_SETSIZE - 1, NULL },
 	[ENTRY] = { "entry", "how the spinner faults", 0, 0, 0, entries },
@@ -458,6 +458,8 @@ static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
 	wait_while(&run.shared->awake, 0, SPIN_NS);
 	/* Nobody sleeps on it by now, or the spinner comes too late anyway. */
 	set_and_wake(&run.shared->order, GO);
+	/* The spinner must see it before this CPU locks and drains all alone. */
+	relax();
 	delay(steps);
 	ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE, "MIGRATE_TO_DEVICE (mixed)",
 		      run.memory, run.pages, HMM_HARNESS_MIGRATE_MIXED, mixed);

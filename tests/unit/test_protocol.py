@@ -31,7 +31,7 @@ from harness.guest.protocol import (
     parse_line,
 )
 from harness.target import accel
-from harness.target.qemu import _LINE_LIMIT, _Lines
+from harness.target.channels import LINE_LIMIT, Lines
 
 HELLO = {"type": "hello", "protocol": 1, "t": 0.75, "release": "7.3.4", "preempt": "none", "cpus": 2}
 
@@ -159,7 +159,7 @@ def test_a_word_that_would_fall_apart_is_refused(step: Step) -> None:
 
 def test_lines_are_cut_across_reads() -> None:
     lines: list[bytes] = []
-    feed = _Lines(lines.append)
+    feed = Lines(lines.append)
     for byte in b"one\n\ntwo\nthr":
         feed(bytes([byte]))
     assert lines == [b"one", b"two"]
@@ -169,12 +169,12 @@ def test_lines_are_cut_across_reads() -> None:
 
 def test_a_line_without_end_does_not_fill_the_memory() -> None:
     lines: list[bytes] = []
-    feed = _Lines(lines.append)
+    feed = Lines(lines.append)
     for _ in range(40):
         feed(b"x" * 65536)
     feed(b"")
     assert b"".join(lines) == b"x" * (40 * 65536)
-    assert max(map(len, lines)) <= _LINE_LIMIT + 65536
+    assert max(map(len, lines)) <= LINE_LIMIT + 65536
 
 
 class Notes:

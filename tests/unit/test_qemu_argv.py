@@ -83,6 +83,21 @@ def test_q35_on_kvm_differs_in_machine_bus_and_accelerator_only() -> None:
     assert qemu_argv(plan, CHANNELS) == expected
 
 
+def test_monitors_are_added_for_whoever_looks_from_outside() -> None:
+    channels = replace(CHANNELS, monitor="socket,fd=7", memory="socket,fd=8,server=on,wait=off")
+    assert qemu_argv(PLAN, channels) == [
+        *MICROVM,
+        "-chardev",
+        "socket,id=monitor,fd=7",
+        "-mon",
+        "chardev=monitor,mode=control",
+        "-chardev",
+        "socket,id=memory,fd=8,server=on,wait=off",
+        "-mon",
+        "chardev=memory,mode=control",
+    ]
+
+
 def test_a_character_device_without_options() -> None:
     argv = qemu_argv(PLAN, Channels(console="stdio", agent="null"))
     assert "stdio,id=console" in argv
@@ -165,6 +180,7 @@ def test_repro_runs_the_command_it_shows(plan: BootPlan, tmp_path: Path) -> None
     text = script.read_text()
     assert text.startswith("#!/bin/sh\n# soft lockup: CPU#1\n")
     assert "python" not in text
+    assert "-mon" not in text
     assert len(text.splitlines()) <= 16
 
     folder = script.parent

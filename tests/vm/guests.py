@@ -50,6 +50,55 @@ int main(void)
 }
 
 
+#: Four ways of passing a second, each announced on the console, all on CPU 1. The loops are as tight as a
+#: loop can be: one page, no call.
+PHASES = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+static volatile int go;
+static char buffer[1 << 16];
+static void end(int number) { (void)number; go = 0; }
+static void begin(const char *name)
+{
+    struct itimerval second = { .it_value = { .tv_sec = 1 } };
+    int fd = open("/dev/console", O_WRONLY);
+    write(fd, name, strlen(name));
+    close(fd);
+    go = 1;
+    setitimer(ITIMER_REAL, &second, 0);
+}
+__attribute__((noinline, aligned(4096))) void spin_here(void) { while (go) ; }
+__attribute__((noinline, aligned(4096))) void spin_there(void) { while (go) ; }
+int main(void)
+{
+    cpu_set_t one;
+    int zero = open("/dev/zero", O_RDONLY);
+    CPU_ZERO(&one);
+    CPU_SET(1, &one);
+    if (zero < 0 || sched_setaffinity(0, sizeof(one), &one))
+        return 1;
+    signal(SIGALRM, end);
+    begin("phase: here\n");
+    spin_here();
+    begin("phase: halt\n");
+    while (go)
+        pause();
+    begin("phase: there\n");
+    spin_there();
+    begin("phase: kernel\n");
+    while (go)
+        read(zero, buffer, sizeof(buffer));
+    begin("phase: over\n");
+    return 0;
+}
+"""
+
+
 def make_plan(
     kernel: Path, programs: Path, folder: Path, steps: Sequence[Step], extra: Sequence[Entry] = ()
 ) -> BootPlan:
