@@ -2,28 +2,25 @@
 """From what was observed of a trial to its outcome: a pure function, live or replayed from disk.
 
 Precedence: the earliest hang, splat, out-of-memory kill or data corruption decides; what follows it is
-consequence. Without one, what the stressor and the guest's init said; without that, how the guest ended.
+consequence. A cycle of waiters found in the guest's memory names a hang better than the console does and
+decides instead of it, but not instead of a splat that came first. What the kernel reports of a time in which
+the host did not let it run decides nothing. Without a failure, what the stressor and the guest's init said;
+without that, how the guest ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from typing import TypeGuard
 
-from harness.guest.protocol import (
-    Corruption,
-    End,
-    ErrorMessage,
-    Exit,
-    Hello,
-    Iteration,
-    ProgressMessage,
-    Start,
-)
+from harness.guest.protocol import Corruption, End, Exit
 from harness.watch.console import ConsoleEvent
+from harness.watch.examination import Examination, Proof
 from harness.watch.kinds import OutcomeKind
-from harness.watch.observation import AgentMessage, ConsoleBegan, Ended, Observation, ProgressMark, Stall
+from harness.watch.observation import AgentMessage, ConsoleBegan, Ended, Observation, Stall, Starved
+from harness.watch.said import Said
 
 __all__ = ["Oracle", "Outcome", "OutcomeKind", "Signature", "StackRule", "deciding_event", "judge", "latest"]
 
@@ -49,12 +46,10 @@ class StackRule:
     frames: tuple[str, ...]
     not_frames: tuple[str, ...] = ()
 
-    def matches(self, event: ConsoleEvent) -> bool:
-        """Whether the event shows the bug."""
+    def matches(self, kind: OutcomeKind | None, frames: Sequence[str]) -> bool:
+        """Whether a failure of this kind with this stack shows the bug."""
         return (
-            event.outcome in self.kinds
-            and _on_stack(self.frames, event.frames)
-            and not _on_stack(self.not_frames, event.frames)
+            kind in self.kinds and _on_stack(self.frames, frames) and not _on_stack(self.not_frames, frames)
         )
 
 
@@ -72,9 +67,13 @@ class Oracle:
         default=frozenset({OutcomeKind.HUNG_TASK, OutcomeKind.WORKQUEUE_LOCKUP})
     )
 
+    def rule(self, kind: OutcomeKind | None, frames: Sequence[str]) -> StackRule | None:
+        """The rule by which a failure of this kind with this stack is the bug."""
+        return next((rule for rule in self.rules if rule.matches(kind, frames)), None)
+
     def names(self, event: ConsoleEvent) -> bool:
         """Whether an event has the bug's own signature."""
-        return any(rule.matches(event) for rule in self.rules)
+        return self.rule(event.outcome, event.frames) is not None
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,10 @@ class Outcome:
     #: Host seconds since power-on: a hang began at the last sign of progress, the rest when reported.
     onset_s: float | None = None
     decided_by: Observation | None = None
-    #: Later events that could have decided, had they come first.
+    #: Other events that could have decided, had they come first.
     consequences: tuple[Observation, ...] = ()
+    #: The look into the guest's memory that tells most of a hang; None if nobody looked.
+    examination: Examination | None = None
 
     @property
     def is_answer(self) -> bool:
@@ -117,26 +118,23 @@ class Outcome:
         """Whether the trial says that the kernel failed."""
         return self.kind.is_failure
 
+    @property
+    def proof(self) -> Proof | None:
+        """What the guest's memory proved of a hang; None if nobody looked."""
+        return self.examination.proof if self.examination else None
+
+    @property
+    def decided_s(self) -> float | None:
+        """When what decided was there, s since power-on; a report of the console when it began."""
+        return self.decided_by.host_s if self.decided_by else None
+
 
 def judge(observations: Sequence[Observation], oracle: Oracle) -> Outcome:
     """The outcome of a trial from everything that was observed of it, in order."""
     seen = latest(observations)
-    said = _Said.of(seen)
-    failures = [observation for observation in seen if _is_failure(observation)]
-    if failures:
-        return _failed(failures[0], tuple(failures[1:]), said, oracle)
-    kind, title, decided_by = _without_failure(seen, said, oracle)
-    if isinstance(decided_by, Stall):
-        return Outcome(
-            kind,
-            title,
-            Signature(kind, ()),
-            windows=said.windows,
-            iterations=said.iterations,
-            onset_s=decided_by.since_s,
-            decided_by=decided_by,
-        )
-    return Outcome(kind, title, windows=said.windows, iterations=said.iterations, decided_by=decided_by)
+    said = Said.of(seen)
+    outcome = _failure(seen, said, oracle) or _without_failure(seen, said, oracle)
+    return replace(outcome, windows=said.windows, iterations=said.iterations)
 
 
 def latest(observations: Iterable[Observation]) -> list[Observation]:
@@ -158,66 +156,33 @@ def deciding_event(events: Iterable[ConsoleEvent]) -> ConsoleEvent | None:
     return next((event for event in events if event.is_failure), None)
 
 
-@dataclass
-class _Said:
-    """What the guest said over the agent's channel."""
-
-    hello: bool = False
-    started: bool = False
-    reported: int = 0
-    #: The iteration that runs has hit its window, as the last progress message said.
-    open_hit: bool = False
-    iterations: int = 0
-    end: AgentMessage | None = None
-    exit: AgentMessage | None = None
-    error: AgentMessage | None = None
-    errors: list[str] = field(default_factory=list)
-    #: When the stressor last got on, by the host's clock.
-    moves: list[float] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, observations: Iterable[Observation]) -> _Said:
-        said, mark = cls(), ProgressMark()
-        for observation in observations:
-            if isinstance(observation, AgentMessage):
-                said._take(observation, mark)
-        return said
-
-    def _take(self, observation: AgentMessage, mark: ProgressMark) -> None:
-        message = observation.message
-        if mark.moved(message):
-            self.moves.append(observation.host_s)
-        match message:
-            case Hello():
-                self.hello = True
-            case Start():
-                self.hello = self.started = True
-            case Iteration():
-                self.iterations += 1
-                self.reported += bool(message.window and message.window.hit)
-                self.open_hit = False
-            case ProgressMessage():
-                self.open_hit = bool(message.window and message.window.hit)
-            case End():
-                self.end = observation
-                self.iterations = max(self.iterations, message.iterations)
-                self.reported = max(self.reported, message.windows)
-                self.open_hit = False
-            case Exit():
-                self.exit = observation
-            case ErrorMessage():
-                self.error = self.error or observation
-                self.errors.append(": ".join(part for part in (message.what, message.text) if part))
-            case _:
-                pass
-
-    @property
-    def windows(self) -> int:
-        """Windows hit, with the one that a hang keeps open."""
-        return self.reported + self.open_hit
-
-    def last_move(self, until_s: float) -> float | None:
-        return max((move for move in self.moves if move <= until_s), default=None)
+def _failure(seen: Sequence[Observation], said: Said, oracle: Oracle) -> Outcome | None:
+    """What the kernel did wrong; None if nothing says that it did."""
+    looks = [o for o in seen if isinstance(o, Examination) and not said.moved_after(o.since_s)]
+    proof = _proof(looks)
+    starved = {o.about: o for o in seen if isinstance(o, Starved)}
+    failures = [o for o in seen if o is proof or _is_failure(o)]
+    counted = [o for o in failures if not (_is_hang(o) and o.number in starved and not oracle.names(o))]
+    if not counted:
+        return _excused(failures, starved)
+    first = counted[0]
+    if proof and _is_hang(first):
+        first = proof
+    others = tuple(failure for failure in failures if failure is not first)
+    match first:
+        case Examination():
+            return _livelock(first, others, oracle)
+        case ConsoleEvent():
+            return _reported(first, others, said, oracle, looks)
+        case _:
+            return Outcome(
+                kind=OutcomeKind.CORRUPTION,
+                title=f"the stressor found data changed: {_words(first)}",
+                signature=Signature("data_corruption", ()),
+                onset_s=first.host_s,
+                decided_by=first,
+                consequences=others,
+            )
 
 
 def _is_failure(observation: Observation) -> bool:
@@ -230,47 +195,87 @@ def _is_failure(observation: Observation) -> bool:
             return False
 
 
-def _failed(first: Observation, later: tuple[Observation, ...], said: _Said, oracle: Oracle) -> Outcome:
-    if isinstance(first, ConsoleEvent) and first.outcome is not None:
-        onset = said.last_move(first.host_s) if first.kind == "hang" else None
-        return Outcome(
-            kind=first.outcome,
-            title=first.title,
-            signature=_signature(first, oracle) if first.outcome.is_answer else None,
-            is_bug=_is_bug(first, later, oracle),
-            windows=said.windows,
-            iterations=said.iterations,
-            onset_s=first.host_s if onset is None else onset,
-            decided_by=first,
-            consequences=later,
-        )
+def _is_hang(observation: Observation) -> TypeGuard[ConsoleEvent]:
+    return isinstance(observation, ConsoleEvent) and observation.kind == "hang"
+
+
+def _proof(looks: Iterable[Examination]) -> Examination | None:
+    """The first cycle that was found, else the first with gaps."""
+    proofs = sorted((look for look in looks if look.proof != "none"), key=lambda look: look.proof != "cycle")
+    return proofs[0] if proofs else None
+
+
+def _excused(failures: Sequence[Observation], starved: Mapping[int | None, Starved]) -> Outcome | None:
+    """Nothing but reports of hangs from a time in which the host did not let the guest run."""
+    first = next((failure for failure in failures if isinstance(failure, ConsoleEvent)), None)
+    if first is None:
+        return None
     return Outcome(
-        kind=OutcomeKind.CORRUPTION,
-        title=f"the stressor found data changed: {_words(first)}",
-        signature=Signature("data_corruption", ()),
-        windows=said.windows,
-        iterations=said.iterations,
-        onset_s=first.host_s,
+        OutcomeKind.INFRA_ERROR,
+        f"{_overload(starved[first.number])} before the kernel reported: {first.title}",
         decided_by=first,
-        consequences=later,
+        consequences=tuple(failure for failure in failures if failure is not first),
     )
 
 
-def _is_bug(first: ConsoleEvent, later: tuple[Observation, ...], oracle: Oracle) -> bool:
+def _overload(starved: Starved) -> str:
+    return f"host overloaded: the guest could run {starved.run_s:.1f} of {starved.wall_s:.1f} s"
+
+
+def _livelock(proof: Examination, others: tuple[Observation, ...], oracle: Oracle) -> Outcome:
+    kind = OutcomeKind.LIVELOCK
+    named = any(isinstance(other, ConsoleEvent) and oracle.names(other) for other in others)
+    return Outcome(
+        kind=kind,
+        title=proof.title,
+        signature=_signature(str(kind), kind, proof.frames, oracle),
+        is_bug=oracle.rule(kind, proof.frames) is not None or (not proof.frames and named),
+        onset_s=proof.since_s,
+        decided_by=proof,
+        consequences=others,
+        examination=proof,
+    )
+
+
+def _reported(
+    first: ConsoleEvent,
+    others: tuple[Observation, ...],
+    said: Said,
+    oracle: Oracle,
+    looks: Sequence[Examination],
+) -> Outcome:
+    assert first.outcome
+    hang = first.kind == "hang"
+    onset_s = said.last_move(first.host_s) if hang else None
+    return Outcome(
+        kind=first.outcome,
+        title=first.title,
+        signature=_signature(first.cls, first.outcome, first.frames, oracle)
+        if first.outcome.is_answer
+        else None,
+        is_bug=_is_bug(first, others, oracle),
+        onset_s=first.host_s if onset_s is None else onset_s,
+        decided_by=first,
+        consequences=others,
+        examination=looks[-1] if hang and looks else None,
+    )
+
+
+def _is_bug(first: ConsoleEvent, others: tuple[Observation, ...], oracle: Oracle) -> bool:
     if oracle.names(first):
         return True
     # A report whose stack was lost on the way names nothing either.
-    mute = first.kind == "hang" and (first.outcome in oracle.corroborated or not first.frames)
-    return mute and any(isinstance(event, ConsoleEvent) and oracle.names(event) for event in later)
+    mute = _is_hang(first) and (first.outcome in oracle.corroborated or not first.frames)
+    return mute and any(isinstance(event, ConsoleEvent) and oracle.names(event) for event in others)
 
 
-def _signature(event: ConsoleEvent, oracle: Oracle) -> Signature:
+def _signature(cls: str, kind: OutcomeKind, stack: Sequence[str], oracle: Oracle) -> Signature:
     """From the function that names the bug outwards: what a spinner was in just then is chance."""
-    rule = next((rule for rule in oracle.rules if rule.matches(event)), None)
-    frames = list(event.frames)
+    rule = oracle.rule(kind, stack)
+    frames = list(stack)
     while frames and (not _on_stack(rule.frames, frames[:1]) if rule else _on_stack(_COMMON, frames[:1])):
         frames.pop(0)
-    return Signature(event.cls, tuple(frames[:SIGNATURE_FRAMES]))
+    return Signature(cls, tuple(frames[:SIGNATURE_FRAMES]))
 
 
 def _words(observation: Observation) -> str:
@@ -284,9 +289,7 @@ def _on_stack(patterns: Iterable[str], frames: Sequence[str]) -> bool:
     return any(fnmatchcase(frame, pattern) for pattern in patterns for frame in frames)
 
 
-def _without_failure(
-    seen: list[Observation], said: _Said, oracle: Oracle
-) -> tuple[OutcomeKind, str, Observation | None]:
+def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) -> Outcome:
     status = said.exit.message if said.exit else None
     bad_exit = isinstance(status, Exit) and (status.status != 0 or status.signal != 0)
     # The stressor may hang in exit(): what it was going to exit with counts as well.
@@ -294,35 +297,62 @@ def _without_failure(
     if said.end and not bad_exit and not bad_end:
         if oracle.needs_windows and said.windows == 0:
             title = f"the window was hit in none of {said.iterations} iterations"
-            return OutcomeKind.NOT_EXERCISED, title, said.end
-        return OutcomeKind.COMPLETED, f"{said.iterations} iterations, {said.windows} windows hit", said.end
+            return Outcome(OutcomeKind.NOT_EXERCISED, title, decided_by=said.end)
+        title = f"{said.iterations} iterations, {said.windows} windows hit"
+        return Outcome(OutcomeKind.COMPLETED, title, decided_by=said.end)
     if said.error:
-        return OutcomeKind.INFRA_ERROR, f"the guest says: {'; '.join(said.errors)}", said.error
+        return _infra_error(f"the guest says: {'; '.join(said.errors)}", said.error)
     if bad_end and said.end and isinstance(said.end.message, End):
-        return OutcomeKind.INFRA_ERROR, f"the stressor ended with status {said.end.message.status}", said.end
+        return _infra_error(f"the stressor ended with status {said.end.message.status}", said.end)
     if isinstance(status, Exit):
-        how = f"ended with status {status.status}"
-        if status.signal:
-            how = f"was killed by signal {status.signal}"
-        return OutcomeKind.INFRA_ERROR, f"{status.path} {how} before it was done", said.exit
-    stall = next((observation for observation in reversed(seen) if isinstance(observation, Stall)), None)
-    if stall and max(said.moves, default=stall.since_s) <= stall.host_s:
-        title = f"no progress for {stall.limit_s:g} s, and the kernel says nothing"
-        return OutcomeKind.NO_PROGRESS, title, stall
+        how = (
+            f"was killed by signal {status.signal}" if status.signal else f"ended with status {status.status}"
+        )
+        return _infra_error(f"{status.path} {how} before it was done", said.exit)
+    stall = next((o for o in reversed(seen) if isinstance(o, Stall)), None)
+    if stall and not said.moved_after(stall.host_s):
+        return _no_progress(stall, [o for o in seen if isinstance(o, Examination)])
     return _by_end(seen, said)
 
 
-def _by_end(seen: list[Observation], said: _Said) -> tuple[OutcomeKind, str, Observation | None]:
-    ended = next((observation for observation in reversed(seen) if isinstance(observation, Ended)), None)
+def _infra_error(title: str, decided_by: Observation | None) -> Outcome:
+    return Outcome(OutcomeKind.INFRA_ERROR, title, decided_by=decided_by)
+
+
+def _no_progress(stall: Stall, looks: Sequence[Examination]) -> Outcome:
+    """A hang of which nothing is known but where the CPUs were, and who waited for whom."""
+    look = next((look for look in reversed(looks) if look.since_s >= stall.since_s), None)
+    known = [f"no progress for {stall.limit_s:g} s, and the kernel says nothing"]
+    if stall.cpus:
+        known.append(", ".join(map(str, stall.cpus)))
+    if look:
+        known.append(look.title)
+    kind = OutcomeKind.NO_PROGRESS
+    return Outcome(
+        kind,
+        "; ".join(known),
+        Signature(kind, ()),
+        onset_s=stall.since_s,
+        decided_by=stall,
+        examination=look,
+    )
+
+
+def _by_end(seen: Sequence[Observation], said: Said) -> Outcome:
+    ended = next((o for o in reversed(seen) if isinstance(o, Ended)), None)
     if ended and ended.how == "killed":
         by = f" by signal {-ended.status}" if ended.status < 0 else ""
-        return OutcomeKind.TARGET_LOST, f"the guest was killed from outside{by}", ended
-    if not said.hello and not any(isinstance(observation, ConsoleBegan) for observation in seen):
-        return OutcomeKind.INFRA_ERROR, "the kernel said nothing at all", ended
+        return Outcome(OutcomeKind.TARGET_LOST, f"the guest was killed from outside{by}", decided_by=ended)
+    if not said.hello and not any(isinstance(o, ConsoleBegan) for o in seen):
+        return _infra_error("the kernel said nothing at all", ended)
     if ended and ended.how == "exited":
-        return OutcomeKind.TARGET_LOST, "the guest ended without a word", ended
+        return Outcome(OutcomeKind.TARGET_LOST, "the guest ended without a word", decided_by=ended)
+    starved = next((o for o in seen if isinstance(o, Starved) and o.about is None), None)
+    if starved:
+        return _infra_error(_overload(starved), starved)
     if not said.hello:
-        return OutcomeKind.INFRA_ERROR, "the kernel came up, but its init never said hello", ended
+        return _infra_error("the kernel came up, but its init never said hello", ended)
     if not said.started:
-        return OutcomeKind.INFRA_ERROR, "the guest came up, but the stressor never started", ended
-    return OutcomeKind.TIMEOUT, f"out of time after {said.iterations} iterations, the guest alive", ended
+        return _infra_error("the guest came up, but the stressor never started", ended)
+    title = f"out of time after {said.iterations} iterations, the guest alive"
+    return Outcome(OutcomeKind.TIMEOUT, title, decided_by=ended)

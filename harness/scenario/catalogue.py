@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.judge import Oracle, StackRule
 from harness.suggest import did_you_mean
 from harness.watch.kinds import OutcomeKind
+from harness.watch.thresholds import Thresholds
 from harness.yamlfile import load_yaml
 
 CATALOGUE = Path(__file__).resolve().parent
@@ -70,7 +71,7 @@ class Needs(Frozen):
 
 
 class RuleConfig(Frozen):
-    """One way the bug shows on the console; functions are shell patterns. See `harness.judge.StackRule`."""
+    """One way the bug shows; functions are shell patterns. See `harness.judge.StackRule`."""
 
     kinds: tuple[Annotated[OutcomeKind, Field(strict=False)], ...] = Field(strict=False)
     frames: Words
@@ -81,9 +82,11 @@ class OracleConfig(Frozen):
     """The bug's own signature, and what a trial must have done to answer anything."""
 
     rules: tuple[RuleConfig, ...] = Field(strict=False)
+    #: Shell patterns of the functions that a CPU in the bug's loop is seen in.
+    spin_functions: Words = ()
     #: A trial without a window (the conditions met at once) answers nothing.
     windows: bool
-    #: Host seconds without an iteration or a counter that moves, after which the guest is hung.
+    #: Host seconds that the guest had without an iteration or a counter that moves, after which it is hung.
     stall_s: int
 
 
@@ -123,6 +126,10 @@ class Scenario(Frozen):
             StackRule(frozenset(rule.kinds), rule.frames, rule.not_frames) for rule in self.oracle.rules
         )
         return Oracle(rules, needs_windows=self.oracle.windows)
+
+    def limits(self, boot: BootConfig) -> Thresholds:
+        """What the watcher takes a silence of this guest for."""
+        return Thresholds.of(self.oracle.stall_s, boot.watchdog_thresh_s)
 
     def check(self, boot: BootConfig, values: Mapping[str, Value]) -> None:
         """UserError if the guest as planned cannot run this scenario."""

@@ -53,6 +53,8 @@ class ConsoleEvent:
     #: `comm:pid`.
     task: str | None
     complete: bool
+    #: How long it says that this has lasted, s.
+    stuck_s: float | None = None
     #: Functions on the stack, innermost first, without offsets, compiler suffixes and the unwinder's guesses.
     frames: tuple[str, ...] = ()
     #: The report's lines without prefixes, from its first to the end of the call trace, at most TEXT_LINES.
@@ -130,6 +132,7 @@ class _Report:
             cpu=self.cpu if self.cpu is not None else stack.cpu,
             task=task,
             complete=complete,
+            stuck_s=float(groups["seconds"][:6]) if "seconds" in groups else None,
             frames=tuple(stack.frames),
             text=tuple(self.text),
         )

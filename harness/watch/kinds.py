@@ -15,7 +15,7 @@ class OutcomeKind(StrEnum):
     NOT_EXERCISED = "not_exercised"
     #: Alive, a metric crossed its threshold.
     STARVED = "starved"
-    #: A cycle of waiters, proven from a memory image.
+    #: A cycle of waiters, proven from the guest's memory.
     LIVELOCK = "livelock"
     SOFT_LOCKUP = "soft_lockup"
     HARD_LOCKUP = "hard_lockup"
@@ -28,7 +28,7 @@ class OutcomeKind(StrEnum):
     #: Data that changed on its way, or a kernel structure found damaged.
     CORRUPTION = "corruption"
     OOM = "oom"
-    #: A hang that nothing names.
+    #: A hang that neither the console names nor a look into the memory proves.
     NO_PROGRESS = "no_progress"
     #: Out of time, the guest alive.
     TIMEOUT = "timeout"
@@ -50,4 +50,17 @@ class OutcomeKind(StrEnum):
 
 _NO_ANSWER = frozenset(
     {OutcomeKind.NOT_EXERCISED, OutcomeKind.TIMEOUT, OutcomeKind.TARGET_LOST, OutcomeKind.INFRA_ERROR}
+)
+
+#: Outcomes of a guest, or a part of it, that does not get on.
+HANGS = frozenset(
+    {
+        OutcomeKind.LIVELOCK,
+        OutcomeKind.SOFT_LOCKUP,
+        OutcomeKind.HARD_LOCKUP,
+        OutcomeKind.RCU_STALL,
+        OutcomeKind.HUNG_TASK,
+        OutcomeKind.WORKQUEUE_LOCKUP,
+        OutcomeKind.NO_PROGRESS,
+    }
 )

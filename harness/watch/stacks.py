@@ -25,7 +25,7 @@ _CPU = re.compile(
 )
 _TASK = re.compile(r"^task:(?P<comm>.*?) +state:.*? pid:(?P<pid>\d+)")
 #: What a compiler appends to the name of a function it split or cloned.
-_SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm|lto_priv)\b.*$")
+SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm|lto_priv)\b.*$")
 
 #: Frames of a trace that are kept.
 MAX_FRAMES = 64
@@ -44,7 +44,7 @@ class Stack:
     def push(self, name: str) -> None:
         """Add the next function outwards, without what the compiler appended to its name."""
         if len(self.frames) < MAX_FRAMES:
-            self.frames.append(_SUFFIX.sub("", name))
+            self.frames.append(SUFFIX.sub("", name))
 
 
 @dataclass
@@ -95,7 +95,7 @@ class StackReader:
         frame = _FRAME.match(text)
         if frame:
             # arm64 prints the function of `pc` again as the first of its trace.
-            repeated = not self._marked and self._stack().frames == [_SUFFIX.sub("", frame["name"])]
+            repeated = not self._marked and self._stack().frames == [SUFFIX.sub("", frame["name"])]
             if not frame["guess"] and not repeated:
                 self._stack().push(frame["name"])
             return True

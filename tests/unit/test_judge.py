@@ -15,6 +15,7 @@ from harness.target.protocol import AgentLine, ConsoleData, GuestEnded, RawEvent
 from harness.watch.console import ConsoleEvent
 from harness.watch.kinds import OutcomeKind
 from harness.watch.observation import AgentMessage, Ended, Stall
+from harness.watch.thresholds import Thresholds
 from harness.watch.watcher import Watcher
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "console"
@@ -59,7 +60,7 @@ def ended(host_s: float, how: tuple[int, Any]) -> GuestEnded:
 
 
 def judged(events: Sequence[RawEvent], oracle: Oracle = ORACLE, stall_s: float = 20.0) -> Outcome:
-    watcher = Watcher(stall_s)
+    watcher = Watcher(Thresholds(stall_s=stall_s))
     for event in events:
         watcher.observe(event)
     watcher.close()
@@ -303,7 +304,7 @@ def test_samples_of_one_loop_have_one_signature() -> None:
 
 
 def test_an_event_counts_once_as_last_read() -> None:
-    watcher = Watcher(20.0)
+    watcher = Watcher(Thresholds(stall_s=20.0))
     watcher.observe(lockup(15.0, *SPIN))
     assert len(watcher.observations) == 3
     _, event = latest(watcher.observations)

@@ -11,9 +11,11 @@ from harness.guest.protocol import End, Hello, Iteration, ProgressMessage, Start
 from harness.target.protocol import AgentLine, ConsoleData, GuestEnded, RawEvent
 from harness.watch.console import QUIET_S, ConsoleEvent
 from harness.watch.observation import AgentGarbage, AgentMessage, ConsoleBegan, Ended, Observation, Stall
+from harness.watch.thresholds import Thresholds
 from harness.watch.watcher import Watcher
 
 STALL_S = 5.0
+LIMITS = Thresholds(stall_s=STALL_S)
 HELLO = {"type": "hello", "protocol": 1, "t": 0.5, "release": "7.3.4", "preempt": "none", "cpus": 2}
 START = {"type": "start", "t": 0.6, "scenario": "trylock-starvation"}
 END = {"type": "end", "t": 3.0, "iterations": 20, "windows": 18}
@@ -30,7 +32,7 @@ def progress(host_s: float, iteration: int, count: int) -> AgentLine:
 
 def watch(events: Sequence[RawEvent], ticks: Sequence[float] = ()) -> Watcher:
     """A watcher that saw the events, and was told the time in between."""
-    watcher = Watcher(STALL_S)
+    watcher = Watcher(LIMITS)
     times = sorted(ticks)
     for event in events:
         while times and times[0] < event.host_s:
@@ -143,7 +145,7 @@ LOCKUP = [
 
 
 def test_a_live_loop_knows_when_a_report_began_and_when_it_is_whole() -> None:
-    watcher = Watcher(STALL_S)
+    watcher = Watcher(LIMITS)
     states = []
     for step, data in enumerate(LOCKUP):
         watcher.observe(ConsoleData(15.0 + step / 100, data))
@@ -157,7 +159,7 @@ def test_a_live_loop_knows_when_a_report_began_and_when_it_is_whole() -> None:
 
 
 def test_a_report_cut_off_is_whole_after_a_silence() -> None:
-    watcher = Watcher(STALL_S)
+    watcher = Watcher(LIMITS)
     watcher.observe(ConsoleData(15.0, LOCKUP[0] + LOCKUP[1]))
     watcher.tick(15.0 + QUIET_S / 2)
     assert watcher.reading
