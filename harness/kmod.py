@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The module, the stressor and the guest's init, built against a `KernelBuild`."""
+"""The modules, the stressor and the guest's init, built against a `KernelBuild`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from harness.process import run
 from harness.progress import Progress
 
 MODULE = "hmm_harness.ko"
+#: Provokes failures, so that the harness can be seen to notice them.
+SELFTEST = "hmm_selftest.ko"
 STATIC_FLAGS = ("-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 
@@ -28,6 +30,9 @@ class GuestPrograms:
     module: Path
     #: The same module with debug info, for reading stacks and memory images.
     module_debug: Path
+    #: The module that makes a guest fail on purpose, in the same two forms.
+    selftest: Path
+    selftest_debug: Path
     stressor: Path
     init: Path
 
@@ -46,46 +51,62 @@ def build_guest_programs(
     request: BuildRequest, build: KernelBuild, cache: Cache, progress: Progress, deadline: Deadline
 ) -> GuestPrograms:
     """Build, or take from the cache, what the guest runs. BuildError with the first compiler error."""
-    module = _module(request, build, cache, progress, deadline)
+    kmod = asset("kmod")
+    others = (kmod / "stressor", kmod / "selftest")
+    files = [path for path in _sources(kmod) if not any(path.is_relative_to(other) for other in others)]
+    bench = _Bench(request, build, cache, progress, deadline)
+    module = bench.module(MODULE, kmod, files)
+    selftest = bench.module(SELFTEST, kmod / "selftest", _sources(kmod / "selftest"))
     programs = _static_programs(cache, progress, deadline)
     return GuestPrograms(
-        module / MODULE, module / f"{MODULE}.debug", programs / "hmm-stressor", programs / "init"
+        module=module / MODULE,
+        module_debug=module / f"{MODULE}.debug",
+        selftest=selftest / SELFTEST,
+        selftest_debug=selftest / f"{SELFTEST}.debug",
+        stressor=programs / "hmm-stressor",
+        init=programs / "init",
     )
 
 
-def _module(
-    request: BuildRequest, build: KernelBuild, cache: Cache, progress: Progress, deadline: Deadline
-) -> Path:
-    source = asset("kmod")
-    files = [path for path in _sources(source) if "stressor" not in path.relative_to(source).parts]
-    target = cache.folder("modules") / digest([build.key, _content(source, files)])[:20]
-    if target.is_dir():
+@dataclass(frozen=True)
+class _Bench:
+    """Where modules are built against one kernel."""
+
+    request: BuildRequest
+    build: KernelBuild
+    cache: Cache
+    progress: Progress
+    deadline: Deadline
+
+    def module(self, name: str, source: Path, files: list[Path]) -> Path:
+        """The folder with the module `name`, built from `files` below `source`; its debug form beside it."""
+        target = self.cache.folder("modules") / digest([self.build.key, _content(source, files)])[:20]
+        if target.is_dir():
+            return target
+        with (
+            self.progress.step(f"module {name} for {self.build.release}"),
+            workspace_at(self.request, self.cache, self.progress, self.deadline) as workspace,
+            self.cache.making(target) as draft,
+        ):
+            folder = draft / "kmod"
+            for path in files:
+                copy = folder / path.relative_to(source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copy)
+            log = draft / "build.log"
+            tools = toolchain()
+            argv = module_argv(workspace.obj, folder, ["W=1", "modules"], tools, self.request.jobs)
+            env = make_env(self.build.build_host)
+            made = run(argv, env=env, deadline=self.deadline, log=log, check=False)
+            if not made.ok:
+                error = first_error(made.output)
+                raise BuildError(f"{name} does not build against {self.build.release}:\n{error}")
+            shutil.copy2(folder / name, draft / f"{name}.debug")
+            strip = tools.program("strip")
+            argv = [strip, "--strip-debug", "-o", str(draft / name), str(folder / name)]
+            run(argv, deadline=self.deadline)
+            shutil.rmtree(folder)
         return target
-    with (
-        progress.step(f"module for {build.release}"),
-        workspace_at(request, cache, progress, deadline) as workspace,
-        cache.making(target) as draft,
-    ):
-        folder = draft / "kmod"
-        for path in files:
-            copy = folder / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, copy)
-        log = draft / "build.log"
-        tools = toolchain()
-        argv = module_argv(workspace.obj, folder, ["W=1", "modules"], tools, request.jobs)
-        made = run(argv, env=make_env(build.build_host), deadline=deadline, log=log, check=False)
-        if not made.ok:
-            raise BuildError(
-                f"the module does not build against {build.release}:\n{first_error(made.output)}"
-            )
-        shutil.copy2(folder / MODULE, draft / f"{MODULE}.debug")
-        run(
-            [tools.program("strip"), "--strip-debug", "-o", str(draft / MODULE), str(folder / MODULE)],
-            deadline=deadline,
-        )
-        shutil.rmtree(folder)
-    return target
 
 
 def _static_programs(cache: Cache, progress: Progress, deadline: Deadline) -> Path:

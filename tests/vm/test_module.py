@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The module as its users' trees see it: no warning at W=1, no word of checkpatch; and unloaded after use."""
+"""The modules as their users' trees see them: silent at W=1 and before checkpatch; unloaded after use."""
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from harness.assets import asset
 from harness.guest.initramfs import copy
-from harness.guest.plan import Exec, Insmod, PowerOff, Rmmod, Step
+from harness.guest.plan import Exec, Insmod, PowerOff, Rmmod, Step, Write
 from harness.guest.protocol import Corruption, End, ErrorMessage, Exit
 from harness.target.protocol import GuestEnded
 from harness.watch.console import ConsoleParser
@@ -25,12 +26,13 @@ def c_files() -> list[Path]:
     return sorted([*files, asset("qemu", "init.c")])
 
 
-def test_the_module_builds_without_a_warning(newest: Kernels, linux_6_12: Kernels) -> None:
+def test_the_modules_build_without_a_warning(newest: Kernels, linux_6_12: Kernels) -> None:
     kernels = [*newest.by_name.values(), *linux_6_12.by_name.values()]
     assert len(kernels) == 4
-    for kernel in kernels:
-        log = (kernel.programs.module.parent / "build.log").read_text()
-        assert " W=1 " in log and "CC [M]" in log
+    modules = [module for k in kernels for module in (k.programs.module, k.programs.selftest)]
+    for module in modules:
+        log = (module.parent / "build.log").read_text()
+        assert " W=1 " in log and "CC [M]" in log and module.name in log
         assert "warning" not in log.lower()
 
 
@@ -72,3 +74,37 @@ def test_the_module_unloads_after_use(tree: str, request: pytest.FixtureRequest,
     assert (end.how, end.status) == ("exited", 0)
     parser = ConsoleParser()
     assert parser.feed(console_of(events), 0.0) + parser.close() == []
+
+
+@pytest.mark.parametrize("tree", ["newest", "linux_6_12"])
+def test_the_module_that_fails_on_purpose_unloads_where_the_guest_lives_on(
+    tree: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Also while a CPU spins: unloading is what ends that."""
+    kernels: Kernels = request.getfixturevalue(tree)
+    kernel = kernels.by_name[kernels.experiment.arms["fixed"].kernel]
+    programs = kernel.programs
+    files = [
+        copy("hmm_selftest.ko", programs.selftest),
+        copy("hmm-stressor", programs.stressor, executable=True),
+    ]
+    names = ("warning", "corruption", "hung-task", "workqueue-lockup", "soft-lockup", "flood-then-lockup")
+    steps: list[Step] = []
+    for name in names:
+        steps += [
+            Insmod("/hmm_selftest.ko", ("delay_ms=0",)),
+            Write("/dev/hmm_selftest", name),
+            Exec("/hmm-stressor", ("idle", "seconds=1")),
+            Rmmod("hmm_selftest"),
+        ]
+    steps += [Insmod("/hmm_selftest.ko", ("cpu=0",)), Write("/dev/hmm_selftest", "soft-lokup"), PowerOff()]
+    plan = make_plan(kernel.build.boot_image, programs.init.parent, tmp_path, steps, files)
+    events = run_guest(plan, tmp_path / "guest")
+
+    messages = messages_of(events)
+    assert len([message for message in messages if isinstance(message, End)]) == len(names)
+    (refused,) = [message for message in messages if isinstance(message, ErrorMessage)]
+    assert (refused.what, refused.number) == ("write", errno.EINVAL)
+    parser = ConsoleParser()
+    found = [*parser.feed(console_of(events), 0.0), *parser.close()]
+    assert [event.cls for event in found if event.complete and event.is_failure] == ["warning", "corruption"]

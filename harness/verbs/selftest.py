@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`hmm-harness selftest`: 0 if every failure is reported as what it is, 3 if the machine failed, else 1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.arguments import command_of, patch_files
+from harness.display import Display, elapsed
+from harness.errors import UserError
+from harness.experiment.kernels import BootableKernel
+from harness.experiment.trial import kernel_json
+from harness.process import command_line
+from harness.results.runfolder import SCHEMA, make_run_folder, open_record, program
+from harness.selftest.cases import CASES, Case, Expected, case_json, choose_cases, load_cases
+from harness.selftest.run import CaseResult, run_case
+from harness.verbs.common import experiment_with_kernel, ready
+
+HEADER = ("case", "expected", "reported", "seconds", "")
+
+
+def main(arguments: argparse.Namespace, display: Display) -> int:
+    """Carry the verb out; its exit status."""
+    cases = choose_cases(arguments.cases, load_cases(arguments.cases_file or CASES))
+    if arguments.list:
+        _list(cases, arguments, display)
+        return 0
+    experiment = experiment_with_kernel(arguments)
+    if experiment.boot.cpus < 2:
+        raise UserError("the self-test needs 2 CPUs: one fails, another one lives on", hint="--cpus 2")
+    patches = patch_files(arguments.patch)
+    folder = make_run_folder(arguments.out.resolve(), "selftest")
+    begin = time.monotonic()
+    facts = {"verb": "selftest", "kernel": arguments.kernel, "reproduce": command_of(arguments)}
+    with open_record(folder, facts) as update:
+        update("building")
+        kernel, stage = ready(arguments, experiment, patches, display)
+        update("running")
+        happening = [case for case in cases if case.happens_on(kernel.build.version)]
+        results: list[CaseResult] = []
+        for number, case in enumerate(happening, start=1):
+            display.table(HEADER, _rows(results), running=f"{number} of {len(happening)}: {case.name}")
+            again = _again(arguments, case)
+            results.append(run_case(case, number, kernel, experiment.boot, stage, folder, again))
+            display.table(HEADER, _rows(results))
+        skipped = [case for case in cases if case not in happening]
+        report = _json(results, skipped, kernel, folder, time.monotonic() - begin)
+        update("finished", result=report)
+    display.close()
+    print(_text(results, skipped, folder, time.monotonic() - begin), file=display.stream)
+    if arguments.json:
+        print(json.dumps(report), flush=True)
+    if any(result.machine_failed for result in results):
+        return 3
+    return 0 if all(result.as_expected for result in results) else 1
+
+
+def _list(cases: Sequence[Case], arguments: argparse.Namespace, display: Display) -> None:
+    if arguments.json:
+        print(json.dumps({"schema": SCHEMA, "cases": [case_json(case) for case in cases]}))
+        return
+    width = max(len(case.name) for case in cases)
+    for case in cases:
+        print(f"{case.name:{width}}  {case.expect.outcome:16}  {case.provokes}", file=display.stream)
+
+
+def _again(arguments: argparse.Namespace, case: Case) -> str:
+    """The command that runs one case again."""
+    words = iter(arguments.argv)
+    kept = [word for word in words if not (word == "--case" and next(words)) and word[:7] != "--case="]
+    return command_line([program(), *kept, "--case", case.name])
+
+
+def _rows(results: Sequence[CaseResult]) -> list[tuple[str, ...]]:
+    return [
+        (
+            result.case.name,
+            _words(result.case.expect),
+            _words(result.reported),
+            f"{result.seconds:.1f}",
+            "" if result.as_expected else "MISSED",
+        )
+        for result in results
+    ]
+
+
+def _words(what: Expected) -> str:
+    """`soft_lockup`; with the console's word where it is another, and the CPU that has to be right."""
+    console = f" (console: {what.console})" if what.console not in (None, str(what.outcome)) else ""
+    return f"{what.outcome}{console}" + (f" CPU {what.cpu}" if what.cpu is not None else "")
+
+
+def _json(
+    results: Sequence[CaseResult],
+    skipped: Sequence[Case],
+    kernel: BootableKernel,
+    folder: Path,
+    seconds: float,
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "kernel": kernel_json(kernel.build),
+        "cases": [result.as_json() for result in results],
+        "missed": [result.case.name for result in results if not result.as_expected],
+        "skipped": [case.name for case in skipped],
+        "evidence": str(folder),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _text(results: Sequence[CaseResult], skipped: Sequence[Case], folder: Path, seconds: float) -> str:
+    good = sum(result.as_expected for result in results)
+    lines = ["", f"selftest: {good} of {len(results)} as expected"]
+    for result in results:
+        if not result.as_expected:
+            lines += [
+                f"  {result.case.name}: {_words(result.reported)} instead of {_words(result.case.expect)}",
+                f"    {result.title}",
+                f"    {result.evidence}",
+            ]
+    lines += [f"  {case.name}: only on kernels {case.versions}, not run" for case in skipped]
+    lines += [f"  evidence: {folder}", f"  took {elapsed(seconds)}"]
+    return "\n".join(lines)
