@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from harness.results.runfolder import program
 from harness.scenario.catalogue import parse_settings, scenario_values
 from harness.suggest import did_you_mean
 
-_BOOT = ("preempt", "cpus", "memory_mb", "machine", "accel")
+_BOOT = ("preempt", "cpus", "memory_mb", "machine", "accel", "clock")
 _TOP = ("scenario", "trials", "seed")
 #: Options that change an experiment, and their value when they were not given.
 _CHANGING: dict[str, object] = {
-    **dict.fromkeys((*_BOOT, *_TOP, "tree", "try_patch", "experiment"), None),
+    **dict.fromkeys((*_BOOT, *_TOP, "seeds", "tree", "try_patch", "experiment"), None),
     "settings": [],
     "patch": [],
 }
@@ -65,6 +66,8 @@ def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experime
     if "tree" in given:
         changes["tree"] = parse_tree(given["tree"]).model_dump(mode="json")
     changes |= {name: given[name] for name in _TOP if name in given}
+    if "seeds" in given:
+        changes |= _seeds(given)
     if changes["scenario"] != base.scenario:
         changes["set"] = {}  # those parameters are the other scenario's
     changes["set"] |= parse_settings(given.get("settings", []))
@@ -93,6 +96,20 @@ def _add_patches(arguments: argparse.Namespace, base: Experiment, arms: dict[str
         pairs.append((candidate, arguments.try_patch))
     for arm, file in pairs:
         arms[arm] = {**arms[arm], "patches": [*arms[arm]["patches"], *patch_files([file])]}
+
+
+def _seeds(given: Mapping[str, Any]) -> dict[str, int]:
+    """`--seeds A..B` as the first seed and the number of trials. UserError for anything else."""
+    also = [f"--{name}" for name in ("seed", "trials") if name in given]
+    if also:
+        raise UserError(f"--seeds says what {' and '.join(also)} would", hint="give one or the other")
+    found = re.fullmatch(r"(\d{1,10})\.\.(\d{1,10})", given["seeds"], re.ASCII)
+    if not found or int(found[2]) < int(found[1]):
+        raise UserError(
+            f"cannot read --seeds {given['seeds']!r}", hint="--seeds FIRST..LAST, as in --seeds 1..20"
+        )
+    first, last = int(found[1]), int(found[2])
+    return {"seed": first, "trials": last - first + 1}
 
 
 def _arm_and_file(word: str, default: str, arms: Mapping[str, Any]) -> tuple[str, str]:

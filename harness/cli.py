@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
         "--try", dest="try_patch", metavar="FILE", help="the candidate is the control plus this patch"
     )
     compare.add_argument("--trials", type=int, metavar="N", help="trials an arm (default: 6)")
+    compare.add_argument("--seeds", metavar="A..B", help="one trial an arm for each of these seeds")
     compare.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted comparison")
     _trial_options(compare)
     compare.set_defaults(verb="compare")
@@ -115,6 +116,33 @@ def parser() -> argparse.ArgumentParser:
     classify.add_argument("files", nargs="+", type=Path, metavar="FILE")
     classify.add_argument("--json", action="store_true", help="one JSON object a file")
     classify.set_defaults(verb="classify")
+
+    selftest = commands.add_parser("selftest", help="makes guests fail on purpose: is every failure noticed?")
+    _kernel_options(selftest)
+    selftest.add_argument(
+        "--kernel", default="base", help="a kernel of the experiment (default: %(default)s)"
+    )
+    selftest.add_argument(
+        "--case",
+        action="append",
+        default=[],
+        dest="cases",
+        metavar="NAME",
+        help="this case only (repeatable)",
+    )
+    selftest.add_argument("--cases-file", type=Path, metavar="FILE", help="other cases, in the same form")
+    selftest.add_argument("--list", action="store_true", help="say what there is, and run nothing")
+    selftest.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _boot_options(selftest)
+    _folders(selftest)
+    selftest.set_defaults(verb="selftest")
+
+    replay = commands.add_parser("replay", help="a trial of --clock virtual again, compared byte by byte")
+    replay.add_argument("trial", type=Path, metavar="RUN/trials/TRIAL", help="the folder of a trial")
+    replay.add_argument("--gdb", action="store_true", help="a debugger in the guest, stopped at the onset")
+    replay.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _cache_folder(replay)
+    replay.set_defaults(verb="replay")
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")
@@ -152,6 +180,9 @@ def _boot_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--memory-mb", type=int)
     command.add_argument("--machine", choices=["auto", "microvm", "q35"])
     command.add_argument("--accel", choices=["auto", "tcg", "kvm"])
+    command.add_argument(
+        "--clock", choices=["host", "virtual"], help="virtual: a trial repeats exactly (default: host)"
+    )
     command.add_argument(
         "--tree", help="debian[:PACKAGE], tarball:URL#sha256=HEX, git:URL[@REV] or folder:PATH"
     )

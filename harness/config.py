@@ -96,6 +96,8 @@ class BootConfig(Frozen):
     memory_mb: Annotated[int, Field(ge=256, le=65536)] = 1024
     machine: Literal["auto", "microvm", "q35"] = "auto"
     accel: Literal["auto", "tcg", "kvm"] = "auto"
+    #: `virtual`: a trial repeats exactly; its kernel keeps its own thresholds, not those below.
+    clock: Literal["host", "virtual"] = "host"
     #: `watchdog_thresh`, s; the soft lockup watchdog reports after twice this.
     watchdog_thresh_s: Annotated[int, Field(ge=1, le=60)] = 1
     #: `rcupdate.rcu_cpu_stall_timeout`, s.
@@ -106,6 +108,12 @@ class BootConfig(Frozen):
     hung_task_s: Annotated[int, Field(ge=1, le=600)] = 12
     #: Further words for the kernel's command line.
     cmdline: Words = ()
+
+    @model_validator(mode="after")
+    def _countable(self) -> BootConfig:
+        if self.clock == "virtual" and self.accel == "kvm":
+            raise ValueError("clock: virtual needs TCG (accel: auto or tcg)")
+        return self
 
 
 class Experiment(Frozen):

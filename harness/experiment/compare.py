@@ -63,7 +63,7 @@ def arm_kernels(
 def set_stage(boot: BootConfig, machine: Machine, kernel: KernelBuild, workshop: Workshop) -> Stage:
     """QEMU on this machine, on KVM only if a guest has been seen to run on it."""
     accel = choose_accel(
-        boot.accel,
+        "tcg" if boot.clock == "virtual" else boot.accel,
         kernel.boot_image,
         machine,
         workshop.cache,

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from statistics import median
+from typing import Any, get_args
 
 from harness.display import elapsed
 from harness.experiment.compare import Comparison
 from harness.experiment.trial import kernel_json
 from harness.results.runfolder import SCHEMA, TrialResult
+from harness.watch.examination import Proof
+from harness.watch.kinds import HANGS
 
 #: Lines of a splat shown at the end of a comparison, and those that a reader of a report skips.
 SHOWN_SPLAT = 20
@@ -56,7 +60,28 @@ def _arm_json(done: Comparison, name: str) -> dict[str, Any]:
         "windows": counted.windows,
         "rate": counted.rate,
         "ci95": [counted.ci95.low, counted.ci95.high],
+        "proofs": proofs(results),
+        "onset_to_verdict_s": onset_to_verdict(results),
     }
+
+
+def proofs(results: Sequence[TrialResult]) -> dict[str, int]:
+    """How many of the hangs were proven by a cycle of waiters, by one with gaps, and not at all."""
+    hangs = [result for result in results if result.kind in HANGS]
+    counts = Counter(result.proof or "none" for result in hangs)
+    return {proof: counts[proof] for proof in get_args(Proof)}
+
+
+def onset_to_verdict(results: Sequence[TrialResult]) -> dict[str, float] | None:
+    """Seconds from the last moment any counter moved to the outcome, over all hangs; None without one."""
+    times = [
+        result.decided_s - result.onset_s
+        for result in results
+        if result.kind in HANGS and result.decided_s is not None and result.onset_s is not None
+    ]
+    if not times:
+        return None
+    return {"median": round(median(times), 3), "max": round(max(times), 3)}
 
 
 def comparison_text(done: Comparison, seconds: float) -> str:

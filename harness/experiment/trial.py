@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.cache import digest
 from harness.config import BootConfig
 from harness.deadline import Deadline
+from harness.diagnose.image import SymbolFiles
 from harness.disk import disk_errors
 from harness.experiment.kernels import BootableKernel
+from harness.experiment.observe import Observed, Observer
+from harness.experiment.replay import provenance
 from harness.guest import initramfs
+from harness.guest.guesttime import check_guest_time
 from harness.guest.plan import PLAN_PATH, Exec, Insmod, PowerOff, Step, plan_text
 from harness.guest.preempt import check_preemption
 from harness.guest.protocol import Hello
@@ -24,15 +29,16 @@ from harness.kmod import GuestPrograms
 from harness.results.runfolder import TrialResult, open_record
 from harness.scenario.catalogue import Scenario, Value
 from harness.target.cmdline import KernelParameters, trial_arguments
-from harness.target.protocol import Accel, BootPlan, GuestEnded, Machine, Target
+from harness.target.protocol import Accel, BootPlan, Machine, Target
 from harness.watch.console import ConsoleEvent
-from harness.watch.observation import AgentMessage, Observation
+from harness.watch.examination import Examination
+from harness.watch.kinds import OutcomeKind
+from harness.watch.observation import Observation
+from harness.watch.symbols import SymbolTable
 from harness.watch.watcher import Watcher
 
 #: The guest's whole file system, in a trial's folder.
 INITRAMFS = "initramfs.cpio"
-#: How often the watcher is told the time when the guest says nothing, s.
-TICK_S = 0.1
 #: A guest that has not said hello by then never will, s of host time under emulation.
 HELLO_LIMIT_S = 60.0
 #: Lines of a splat kept in the record.
@@ -63,6 +69,8 @@ class TrialPlan:
     timeout_s: float
     #: The command that repeats this trial alone.
     command: str
+    #: A hang that is proven is watched for so many seconds more, for the kernel's own report.
+    confirm_s: float = 0.0
 
     def steps(self) -> list[Step]:
         """What the guest's init does."""
@@ -118,13 +126,13 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     folder = run_folder / "trials" / f"{plan.index:03d}-{plan.arm}"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    image = folder / INITRAMFS
+    boot = boot_plan(plan.kernel, plan.boot, plan.stage, image, plan.seed)
     with open_record(folder, plan.record()) as update:
-        image = folder / INITRAMFS
         initramfs.write_initramfs(image, guest_entries(plan.kernel.programs, plan.steps()))
+        update("running", provenance=provenance(boot, plan.kernel.programs))
         begin = time.monotonic()
-        observations, hello = _observe(plan, image, folder)
-        seconds = time.monotonic() - begin
-        outcome = judge(observations, plan.scenario.judge_by())
+        observed, outcome = _run(plan, boot, folder)
         result = TrialResult(
             arm=plan.arm,
             index=plan.index,
@@ -135,20 +143,71 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
             is_bug=outcome.is_bug,
             windows=outcome.windows,
             iterations=outcome.iterations,
-            seconds=round(seconds, 3),
-            preempt=hello.preempt if hello else "",
+            seconds=round(time.monotonic() - begin, 3),
+            preempt=observed.hello.preempt if observed.hello else "",
             folder=str(folder.relative_to(run_folder)),
             splat=_splat(outcome),
+            proof=outcome.proof or "",
+            cycle=_cycle(outcome),
+            onset_s=outcome.onset_s,
+            decided_s=outcome.decided_s,
+            console_s=_console_s(observed.observations),
+            judged_until_s=observed.until_s,
         )
-        update("finished", result=result.as_json())
+        update("finished", provenance=provenance(boot, plan.kernel.programs), result=result.as_json())
     return result
 
 
+def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outcome]:
+    """Boot, watch, judge, and of a trial that did not complete leave the evidence.
+
+    Raises InfraError as soon as the guest says that it runs under another preemption model than the plan's.
+    """
+    deadline = Deadline.after(plan.timeout_s)
+    with plan.stage.target.boot(boot, folder, deadline) as guest:
+        observer = Observer(guest, watcher_for(plan), symbol_files(plan.kernel), folder)
+        observed = observer.observe(
+            deadline,
+            hello_by=deadline.sooner(HELLO_LIMIT_S),
+            on_hello=lambda hello: _check(hello, plan.boot),
+            confirm_s=plan.confirm_s,
+        )
+        outcome = judge(observed.observations, plan.scenario.judge_by())
+        if outcome.kind not in (OutcomeKind.COMPLETED, OutcomeKind.NOT_EXERCISED):
+            pass  # EVIDENCE
+        guest.stop()
+        while guest.next_event(Deadline.after(1.0)):
+            pass  # recorded, as evidence
+    return observed, outcome
+
+
+def watcher_for(plan: TrialPlan) -> Watcher:
+    """What watches a trial. On the virtual clock host time means nothing: the guest ends its own hangs."""
+    limits = plan.scenario.limits(plan.boot)
+    if plan.boot.clock == "virtual":
+        limits = replace(limits, stall_s=math.inf)
+    symbols = SymbolTable.load(plan.kernel.build.system_map)
+    return Watcher(limits, symbols, plan.scenario.oracle.spin_functions)
+
+
+def symbol_files(kernel: BootableKernel) -> SymbolFiles:
+    """What the memory of a guest with this kernel is read with."""
+    return SymbolFiles(kernel.build.vmlinux, (kernel.programs.module_debug,))
+
+
+def _check(hello: Hello, boot: BootConfig) -> None:
+    """InfraError if the guest is another one than was asked for, or its clock is off."""
+    check_preemption(hello, boot.preempt)
+    if boot.clock == "virtual":
+        check_guest_time(hello)
+
+
 def program_entries(programs: GuestPrograms) -> list[initramfs.Entry]:
-    """Module and stressor, where the plan looks for them."""
+    """Modules and stressor, where the plan looks for them."""
     return [
         initramfs.copy("hmm-stressor", programs.stressor, executable=True),
         initramfs.copy("hmm_harness.ko", programs.module),
+        initramfs.copy("hmm_selftest.ko", programs.selftest),
     ]
 
 
@@ -161,8 +220,10 @@ def guest_entries(programs: GuestPrograms, steps: Sequence[Step]) -> list[initra
     ]
 
 
-def boot_plan(kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Path) -> BootPlan:
-    """The plan of a boot as configured."""
+def boot_plan(
+    kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Path, seed: int = 1
+) -> BootPlan:
+    """The plan of a boot as configured; `seed` decides what happens on the virtual clock."""
     parameters = KernelParameters(
         preempt=boot.preempt,
         watchdog_thresh_s=boot.watchdog_thresh_s,
@@ -178,44 +239,22 @@ def boot_plan(kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Pat
         accel=stage.accel,
         cpus=boot.cpus,
         memory_mb=boot.memory_mb,
+        clock=boot.clock,
+        seed=seed,
     )
-
-
-def _observe(plan: TrialPlan, image: Path, folder: Path) -> tuple[Sequence[Observation], Hello | None]:
-    """Boot and watch until the trial is decided, its time is up, or the guest is gone.
-
-    Raises InfraError as soon as the guest says that it runs under another preemption model than the plan's.
-    """
-    deadline = Deadline.after(plan.timeout_s)
-    hello_by = deadline.sooner(HELLO_LIMIT_S)
-    watcher = Watcher(plan.scenario.oracle.stall_s)
-    boot = boot_plan(plan.kernel, plan.boot, plan.stage, image)
-    hello: Hello | None = None
-    with plan.stage.target.boot(boot, folder, deadline) as guest:
-        begin = time.monotonic()
-        while not deadline.expired and not (watcher.fatal and not watcher.reading):
-            event = guest.next_event(deadline.sooner(TICK_S))
-            new = watcher.observe(event) if event else watcher.tick(time.monotonic() - begin)
-            if hello is None:
-                hello = _hello(new)
-                if hello:
-                    check_preemption(hello, plan.boot.preempt)
-                elif hello_by.expired:
-                    break
-            if isinstance(event, GuestEnded):
-                break
-        guest.stop()
-        while event := guest.next_event(Deadline.after(1.0)):
-            watcher.observe(event)
-    watcher.close()
-    return watcher.observations, hello
-
-
-def _hello(observations: Sequence[Observation]) -> Hello | None:
-    messages = (o.message for o in observations if isinstance(o, AgentMessage))
-    return next((message for message in messages if isinstance(message, Hello)), None)
 
 
 def _splat(outcome: Outcome) -> tuple[str, ...]:
     event = outcome.decided_by
     return tuple(event.text[:SPLAT_LINES]) if isinstance(event, ConsoleEvent) else ()
+
+
+def _cycle(outcome: Outcome) -> tuple[str, ...]:
+    event = outcome.decided_by
+    return event.text if isinstance(event, Examination) else ()
+
+
+def _console_s(observations: Sequence[Observation]) -> float | None:
+    """When the kernel itself first reported a hang, s since power-on."""
+    hangs = (o.host_s for o in observations if isinstance(o, ConsoleEvent) and o.kind == "hang")
+    return next(hangs, None)

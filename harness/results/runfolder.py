@@ -50,6 +50,17 @@ class TrialResult:
     folder: str
     #: First lines of the splat.
     splat: tuple[str, ...] = field(default=())
+    #: What the guest's memory proved of a hang: cycle, partial or none; empty if nobody looked.
+    proof: str = ""
+    #: The cycle of waiters, or the longest chain of them, as lines of text.
+    cycle: tuple[str, ...] = field(default=())
+    #: The last sign of progress before a hang, and when the outcome was clear, s since power-on.
+    onset_s: float | None = None
+    decided_s: float | None = None
+    #: When the kernel itself first reported a hang on the console, s since power-on.
+    console_s: float | None = None
+    #: What came later is evidence that the harness asked for, and was not judged; s since power-on.
+    judged_until_s: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; `outcome` is the kind."""
@@ -61,7 +72,8 @@ class TrialResult:
         """What `as_json` gave."""
         fields = dict(value)
         kind = OutcomeKind(fields.pop("outcome"))
-        return cls(kind=kind, **{**fields, "splat": tuple(fields["splat"])})
+        lists = {name: tuple(fields.get(name, ())) for name in ("splat", "cycle")}
+        return cls(kind=kind, **{**fields, **lists})
 
 
 def make_run_folder(out: Path, name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,11 +16,11 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.config import load_experiment
 from harness.judge import judge
 from harness.results.runfolder import TrialResult, read_record
 from harness.scenario.catalogue import load_scenario
-from harness.target.recording import replay
-from harness.watch.watcher import Watcher
+from harness.watch.recorded import recorded_observations
 from tests.vm.conftest import HARNESS, Kernels, Ran, harness, qemu_of
 
 pytestmark = pytest.mark.vm
@@ -83,13 +84,12 @@ def test_a_hang_names_the_spinner_and_the_bug(
 
 def test_a_trial_judged_from_disk_comes_to_the_same(verdict: dict[str, Any]) -> None:
     scenario = load_scenario("trylock-starvation")
+    limits = scenario.limits(load_experiment("linux-7").boot)
     for place in map(Path, verdict["evidence"]):
-        watcher = Watcher(scenario.oracle.stall_s)
-        for event in replay(place):
-            watcher.observe(event)
-        watcher.close()
-        outcome = judge(watcher.observations, scenario.judge_by())
         recorded = TrialResult.from_json(read_record(place)["result"])
+        until_s = math.inf if recorded.judged_until_s is None else recorded.judged_until_s
+        observations = recorded_observations(place, limits, until_s=until_s)
+        outcome = judge(observations, scenario.judge_by())
         assert (outcome.kind, outcome.title, outcome.is_bug) == (
             recorded.kind,
             recorded.title,
