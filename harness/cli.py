@@ -144,6 +144,17 @@ def parser() -> argparse.ArgumentParser:
     _cache_folder(replay)
     replay.set_defaults(verb="replay")
 
+    diagnose = commands.add_parser("diagnose", help="who waits for whom in a kernel's memory image, offline")
+    diagnose.add_argument("vmcore", type=Path, metavar="VMCORE", help="an ELF core or kdump file, .zst too")
+    diagnose.add_argument("--vmlinux", type=Path, required=True, help="the kernel that ran, with DWARF")
+    diagnose.add_argument(
+        "--module", action="append", default=[], dest="modules", type=Path, metavar="FILE",
+        help="a module with DWARF (*.ko, *.ko.debug)",
+    )  # fmt: skip
+    diagnose.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    diagnose.add_argument("--svg", type=Path, metavar="FILE", help="draw the cycle, or the longest chain")
+    diagnose.set_defaults(verb="diagnose")
+
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")
     _folders(doctor)

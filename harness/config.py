@@ -132,6 +132,8 @@ class Experiment(Frozen):
     boot: BootConfig = BootConfig()
     trials: Annotated[int, Field(ge=1, le=10000)] = 6
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    #: The largest image of its memory (compressed) kept of a trial that does not complete, MB; 0: none.
+    memory_image_mb: Annotated[int, Field(ge=0, le=65536)] = 64
     #: Wall time of one trial, s.
     trial_timeout_s: Annotated[int, Field(ge=5, le=86400)] = 120
 

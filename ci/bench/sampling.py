@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What vCPU samples cost the guest: iterations per second with and without them, in pairs.
 
-Run with `.venv/bin/python ci/bench/sampling.py [--pairs N]`. Prints one JSON object: the share of its iteration rate
-that the guest loses, with the 95 % interval of the mean over the pairs (Student's t, on logarithms of the ratios).
+Run with `.venv/bin/python ci/bench/sampling.py [--pairs N]`. Prints one JSON object: the share of its
+iteration rate that the guest loses, with the 95 % interval of the mean over the pairs (Student's t, on
+logarithms of the ratios).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from harness.experiment.kernels import BootableKernel, experiment_for, get_tree
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage, boot_plan, guest_entries
 from harness.guest.initramfs import write_initramfs
-from harness.guest.plan import Exec, Insmod, PowerOff
+from harness.guest.plan import Exec, Insmod, PowerOff, Step
 from harness.guest.protocol import End, parse_line
 from harness.target.machine import pick_machine
 from harness.target.protocol import AgentLine, BootPlan
@@ -51,7 +52,7 @@ def plan_for(kernel: BootableKernel, folder: Path) -> BootPlan:
     """The fixed kernel and the default scenario, for `ITERATIONS` iterations."""
     experiment = load_experiment("linux-7")
     exec_ = Exec("/hmm-stressor", ("trylock-starvation", f"iterations={ITERATIONS}", "seed=1"))
-    steps = [Insmod("/hmm_harness.ko"), exec_, PowerOff()]
+    steps: list[Step] = [Insmod("/hmm_harness.ko"), exec_, PowerOff()]
     image = write_initramfs(folder / "initramfs", guest_entries(kernel.programs, steps))
     return boot_plan(kernel, experiment.boot, Stage(QemuTarget(), pick_machine("auto"), "tcg"), image)
 

@@ -31,9 +31,7 @@ def build_graph(facts: Facts) -> WaitGraph:
         builder.held(folio)
     for pid in builder.runnable():
         builder.needs_cpu(pid)
-    return WaitGraph(
-        tuple(builder.nodes.values()), tuple(builder.edges), (*facts.gaps, *builder.gaps)
-    )
+    return WaitGraph(tuple(builder.nodes.values()), tuple(builder.edges), (*facts.gaps, *builder.gaps))
 
 
 def task_id(pid: int) -> str:
@@ -121,8 +119,12 @@ class _Builder:
                 self._sleeps(task, wait, self._node(f"other:{wait.target:#x}", label), label)
                 self.gaps.append(f"who completes {wait.target:#x}, for which {task.name} waits, is not known")
             case "rcu":
-                self._sleeps(task, wait, self._node("other:rcu", "an RCU grace period"), "an RCU grace period")
-                self.gaps.append(f"which CPU holds up the grace period that {task.name} waits for is not known")
+                self._sleeps(
+                    task, wait, self._node("other:rcu", "an RCU grace period"), "an RCU grace period"
+                )
+                self.gaps.append(
+                    f"which CPU holds up the grace period that {task.name} waits for is not known"
+                )
 
     def needs_cpu(self, pid: int) -> None:
         """A task that could run, and who is on its CPU."""
@@ -135,7 +137,9 @@ class _Builder:
         here = self._node(f"cpu:{cpu.cpu}", f"CPU {cpu.cpu}")
         if holder is None:
             text = f"needs CPU {cpu.cpu}, which is idle and about to run it"
-            self._edge(self._task(pid), here, "needs", text, "data", f"rq {cpu.cpu}: curr pid 0", blocks=False)
+            self._edge(
+                self._task(pid), here, "needs", text, "data", f"rq {cpu.cpu}: curr pid 0", blocks=False
+            )
             return
         stands = stand(self.facts.model, cpu, holder, task.policy, task.rt_priority)
         bound: Sure = "data" if task.bound else "derived"
@@ -191,7 +195,7 @@ class _Builder:
         if work is None:
             self.gaps.append(f"work item {wait.target:#x}, for which {task.name} waits, cannot be read")
             return
-        facts = (f"function {work.function}", f"workqueue {work.workqueue or 'not known'}")
+        facts = (f"work item {work.address:#x}", f"workqueue {work.workqueue or 'not known'}")
         here = self._node(f"work:{work.address:#x}", work.function, *facts)
         self._edge(
             self._task(task.pid),
@@ -254,7 +258,7 @@ class _Builder:
             "served by",
             f"served by {worker.name}, {state}",
             "data",
-            f"pool {pool.id}: workers {', '.join(map(str, pool.workers))}; woken: {pool.woken or 'not stored'}",
+            f"pool {pool.id}: workers {', '.join(map(str, pool.workers))}; last woken {pool.woken or '?'}",
             f"task {worker.pid}: state {worker.state}, on_cpu={int(worker.on_cpu)}",
             since_s=pool.stalled_s,
         )

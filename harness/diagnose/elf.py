@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an ELF file says about itself before a debugger opens it: its notes, its sections, how long it must be.
+"""What an ELF file says about itself before a debugger opens it: its build ID, its symbols, its length.
 
 Layouts: elf(5). Only 64-bit little-endian files, as all kernels here are.
 """

@@ -45,7 +45,7 @@ class TaskFact:
     kthread: bool
     #: It may run on one CPU only.
     bound: bool
-    #: CPU time used since it was last switched in, s; None where the kernel does not keep it (fair tasks only).
+    #: CPU time used since it was last switched in, s. The kernel keeps it of fair tasks; else None.
     on_cpu_s: float | None
     #: Since it last executed anything, s.
     off_cpu_s: float | None

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Sequence
 
 import drgn
-from drgn.helpers.linux import PageLocked, PageLRU, compound_head, compound_nr, page_to_pfn, pfn_to_page
+from drgn.helpers.linux.mm import PageLocked, PageLRU, compound_head, compound_nr, page_to_pfn, pfn_to_page
 
 from harness.diagnose.facts import FolioFact, Hold, Mapping, Spin
 from harness.diagnose.image import UNREADABLE
@@ -107,7 +107,7 @@ class Folios:
 
 
 def find_spin(source: Source, folios: Folios, stack: Stack) -> Spin | None:
-    """The locked device-private folio that a running task faults on again and again, if that is what it does."""
+    """The locked device-private folio that a running task faults on, if that is what it does."""
     wanted = _wanted(stack)
     if wanted is None:
         return None
@@ -205,8 +205,8 @@ def _migrating(source: Source, stack: Stack, pfn: int, pages: int) -> Hold | Non
                     frame=number,
                     function=str(frame.name),
                     data=inside,
-                    how=f"src[{index}] of {count} at {address:#x} is {value:#x}: pfn {value >> _PFN_SHIFT:#x}, "
-                    "MIGRATE_PFN_MIGRATE",
+                    how=f"src[{index}] of {count} at {address:#x} is {value:#x}: "
+                    f"pfn {value >> _PFN_SHIFT:#x}, MIGRATE_PFN_MIGRATE",
                 )
     return None
 

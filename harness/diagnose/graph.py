@@ -123,7 +123,7 @@ def guesses(edges: Sequence[Edge]) -> int:
 
 
 def longest_chain(graph: WaitGraph) -> tuple[Edge, ...]:
-    """The longest path without a node twice (an edge that closes a circle may end it); empty without edges."""
+    """The longest path without a node twice, but for an edge that closes a circle; empty without edges."""
     best: tuple[Edge, ...] = ()
     for path in _paths(graph):
         if len(path) > len(best):

@@ -63,8 +63,8 @@ class MemoryImage:
 def open_live(address: str, registers: Registers, symbols: SymbolFiles) -> Iterator[MemoryImage]:
     """The memory of a paused guest, by the path of a QMP socket that nobody else uses.
 
-    Leaving the block frees the socket. UserError for symbols that do not fit, InfraError if QEMU does not
-    answer.
+    Leaving the block frees the socket. UserError for symbols that cannot be used at all, InfraError if QEMU
+    does not answer, or if no kernel can be found in the memory: it has not got far, or has been overwritten.
     """
     prog = drgn.Program()
     files = _check_symbols(symbols)
@@ -78,7 +78,11 @@ def open_live(address: str, registers: Registers, symbols: SymbolFiles) -> Itera
                 hint="it takes one client at a time",
             ) from error
         try:
-            yield MemoryImage(prog, registers, _load(prog, symbols, files, "the guest"))
+            try:
+                gaps = _load(prog, symbols, files, "the guest")
+            except UserError as error:
+                raise InfraError(error.message) from error
+            yield MemoryImage(prog, registers, gaps)
         finally:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -96,7 +100,7 @@ def open_vmcore(path: Path, symbols: SymbolFiles) -> Iterator[MemoryImage]:
         prog = drgn.Program()
         try:
             prog.set_core_dump(os.dup(source.fileno()))
-        except Exception as error:  # noqa: BLE001 - what libkdumpfile says comes as a plain one
+        except Exception as error:  # what libkdumpfile says is a plain one
             raise UserError(f"{path} is no dump that can be read: {error}", hint=_CORE_HINT) from error
         if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
             raise UserError(
@@ -147,8 +151,8 @@ def _load(prog: drgn.Program, symbols: SymbolFiles, vmlinux: ElfFile, what: str)
     ran = kernel.build_id.hex() if kernel and kernel.build_id else ""
     if ran and ran != vmlinux.build_id:
         raise UserError(
-            f"{symbols.vmlinux} is not the kernel of {what}: its build ID is {vmlinux.build_id or 'missing'}, "
-            f"the kernel that ran has {ran}",
+            f"{symbols.vmlinux} is not the kernel of {what}: its build ID is "
+            f"{vmlinux.build_id or 'missing'}, the kernel that ran has {ran}",
             hint="give the vmlinux of the very build that ran",
         )
     if kernel is None or kernel.wants_debug_file():
@@ -172,7 +176,9 @@ def _plain(path: Path) -> Iterator[BinaryIO]:
             packed = source.read(4) == _ZSTD_MAGIC
             source.seek(0)
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}", hint="give a dump that is there") from error
+            raise UserError(
+                f"cannot read {path}: {error.strerror}", hint="give a dump that is there"
+            ) from error
         yield stack.enter_context(_unpacked(path, source)) if packed else source
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Page tables of x86-64, for the entries that a debugger's helpers pass over: those that are not present.
 
-Levels: arch/x86/include/asm/pgtable_types.h. Swap-like entries: arch/x86/include/asm/pgtable_64.h (type in the
-top 5 bits, offset inverted below them), their types: include/linux/swap.h.
+Levels: arch/x86/include/asm/pgtable_types.h. Swap-like entries: arch/x86/include/asm/pgtable_64.h (type in
+the top 5 bits, offset inverted below them), their types: include/linux/swap.h.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import drgn
-from drgn.helpers.linux import pgtable_l5_enabled
+from drgn.helpers.linux.boot import pgtable_l5_enabled
 
 Kind = Literal["none", "present", "device private", "device exclusive", "migration", "swap"]
 

@@ -23,9 +23,9 @@ class Stand:
 def stand(model: Model, cpu: CpuFact, holder: TaskFact, policy: Policy, rt_priority: int = 0) -> Stand:
     """Does `holder`, which is on `cpu`, keep it from a runnable task of this policy?
 
-    Without preemption of kernel code (none, voluntary) every task does in kernel mode. Otherwise a real-time one
-    does to a fair one if the fair server is off (`0` in its `runtime`), and any does with preemption disabled or
-    interrupts off. That last state may last for a microsecond only: what waits must have waited for long.
+    Without preemption of kernel code (none, voluntary) every task does in kernel mode. Otherwise a real-time
+    one does from a fair one if the fair server is off (`0` in its `runtime`), and any does with preemption
+    disabled or interrupts off. That may last for a microsecond only: what waits must have waited for long.
     """
     in_kernel = cpu.in_kernel if cpu.in_kernel is not None else bool(holder.stack)
     if in_kernel and model in ("none", "voluntary"):

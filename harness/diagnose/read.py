@@ -49,9 +49,7 @@ def read_all_stacks(image: MemoryImage) -> tuple[TaskFact, ...]:
     """Every task with its stack, in the order of the kernel's list: for the evidence."""
     source = Source(image)
     tasks = read_tasks(source)
-    return tuple(
-        replace(task.fact, stack=frame_facts(source, read_stack(source, task))) for task in tasks
-    )
+    return tuple(replace(task.fact, stack=frame_facts(source, read_stack(source, task))) for task in tasks)
 
 
 def _interesting(source: Source, tasks: list[KernelTask]) -> list[KernelTask]:
@@ -121,7 +119,7 @@ def _works(source: Source, waits: list[Wait]) -> tuple[tuple[WorkFact, ...], tup
 
 def _release(source: Source) -> str:
     try:
-        return source.prog["init_uts_ns"].name.release.string_().decode(errors="replace")
+        return str(source.prog["init_uts_ns"].name.release.string_().decode(errors="replace"))
     except UNREADABLE as error:
         source.miss("the kernel's release", error)
         return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import drgn
 
-from harness.diagnose.facts import Frame, TaskFact
+from harness.diagnose.facts import Frame
 from harness.diagnose.image import UNREADABLE
 from harness.diagnose.tasks import KERNEL_HALF, KernelTask, Source
 
@@ -122,5 +122,3 @@ def _source_root(source: Source) -> str:
         known = file.removesuffix("init/main.c") if file.endswith("init/main.c") else ""
         source.prog.cache["harness_source_root"] = known
     return str(known)
-
-

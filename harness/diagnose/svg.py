@@ -23,8 +23,10 @@ _ADVANCE = 0.61
 _LINE = 1.45
 #: From a box to the next one: room for what the arrow says.
 _GAP = 58
-#: The way back, beside the boxes.
+#: The way back, left of the boxes.
 _LANE = 34
+#: From an arrow to what it says.
+_ARROW = 16
 _CLIP = 72
 
 _STYLE = """
@@ -89,11 +91,10 @@ def cycle_svg(diagnosis: Diagnosis) -> str:
     notes = [_notes(edge) for edge in edges]
     title = [_Line(line, _LABEL, bold=number == 0) for number, line in enumerate(_heading(diagnosis))]
 
+    left = _MARGIN + (_LANE if closed else 0)
     box_width = max((line.width for box in boxes for line in box), default=0.0) + 2 * _PAD
-    note_width = max((line.width for note in notes for line in note), default=0.0)
-    beside = max(box_width / 2 + 16 + note_width, box_width + (_LANE if closed else 0))
-    last_width = _LANE + 10 + max((line.width for line in notes[-1]), default=0.0) if closed else 0.0
-    width = 2 * _MARGIN + max(beside, box_width + last_width, *(line.width for line in title))
+    beside = box_width / 2 + _ARROW + max((line.width for note in notes for line in note), default=0.0)
+    width = left + max(box_width, beside, *(line.width for line in title)) + _MARGIN
 
     parts: list[str] = []
     y = float(_MARGIN)
@@ -101,22 +102,19 @@ def cycle_svg(diagnosis: Diagnosis) -> str:
         y += line.height
         parts.append(line.at(_MARGIN, y - line.size * 0.4))
     y += 12
-    tops: list[float] = []
-    heights: list[float] = []
+    middles: list[float] = []
     for number, box in enumerate(boxes):
         height = sum(line.height for line in box) + _PAD
-        tops.append(y)
-        heights.append(height)
-        parts.append(_drawn(graph.node(ids[number]), box, y, box_width, height))
+        middles.append(y + height / 2)
+        parts.append(_drawn(graph.node(ids[number]), box, (left, y, box_width, height)))
         y += height
         if number < len(down):
-            parts.append(_arrow(down[number], notes[number], box_width, y, y + _GAP))
+            parts.append(_arrow(down[number], notes[number], left + box_width / 2, y))
             y += _GAP
     if closed:
         first = ids.index(edges[-1].target)
-        ends = (tops[-1] + heights[-1] / 2, tops[first] + heights[first] / 2)
-        parts.append(_way_back(edges[-1], notes[-1], box_width, ends, tops[-1] + heights[-1]))
-        y += sum(line.height for line in notes[-1]) + 8
+        parts.append(_way_back(edges[-1], notes[-1], left, middles[-1], middles[first], y + 6))
+        y += sum(line.height for line in notes[-1]) + 6
     return _document(width, y + _MARGIN, diagnosis.title, parts)
 
 
@@ -146,50 +144,47 @@ def _clipped(text: str) -> str:
     return text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"
 
 
-def _drawn(node: Node, box: Sequence[_Line], top: float, width: float, height: float) -> str:
-    kind = node.kind if node.kind in ("task", "cpu") else ""
-    place = f'x="{_MARGIN}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="8"'
-    parts = [f"""<rect class="{f"box {kind}".strip()}" {place}/>"""]
-    y = top + _PAD / 2
-    for line in box:
-        y += line.height
-        parts.append(line.at(_MARGIN + _PAD, y - line.size * 0.35))
-    return "\n".join(parts)
+def _drawn(node: Node, box: Sequence[_Line], place: tuple[float, float, float, float]) -> str:
+    left, top, width, height = place
+    kind = f"box {node.kind}" if node.kind in ("task", "cpu") else "box"
+    size = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="8"'
+    parts = [f'<rect class="{kind}" {size}/>']
+    return "\n".join([*parts, *_lines(box, left + _PAD, top + _PAD / 2)])
 
 
-def _arrow(edge: Edge, notes: Sequence[_Line], width: float, top: float, bottom: float) -> str:
-    x = _MARGIN + width / 2
-    dashed = " derived" if edge.sure != "data" else ""
+def _arrow(edge: Edge, notes: Sequence[_Line], x: float, top: float) -> str:
+    bottom = top + _GAP
+    height = sum(line.height for line in notes)
     parts = [
         f"<g><title>{escape(_hover(edge))}</title>",
-        f'<path class="arrow{dashed}" d="M{x:.1f} {top:.1f}V{bottom - 9:.1f}"/>',
+        f'<path class="arrow{_dashed(edge)}" d="M{x:.1f} {top:.1f}V{bottom - 9:.1f}"/>',
         f'<path class="head" d="M{x - 6:.1f} {bottom - 11:.1f}h12l-6 10z"/>',
+        *_lines(notes, x + _ARROW, (top + bottom - height) / 2),
     ]
-    y = (top + bottom) / 2 - sum(line.height for line in notes) / 2
-    for line in notes:
-        y += line.height
-        parts.append(line.at(x + 16, y - line.size * 0.4))
     return "\n".join([*parts, "</g>"])
 
 
-def _way_back(
-    edge: Edge, notes: Sequence[_Line], width: float, ends: tuple[float, float], below: float
-) -> str:
-    right = _MARGIN + width
-    lane = right + _LANE
-    begin, end = ends
-    dashed = " derived" if edge.sure != "data" else ""
-    path = f"M{right:.1f} {begin:.1f}H{lane:.1f}V{end:.1f}H{right + 10:.1f}"
+def _way_back(edge: Edge, notes: Sequence[_Line], left: float, begin: float, end: float, below: float) -> str:
+    path = f"M{left:.1f} {begin:.1f}H{_MARGIN + 4}V{end:.1f}H{left - 10:.1f}"
     parts = [
         f"<g><title>{escape(_hover(edge))}</title>",
-        f'<path class="arrow back{dashed}" d="{path}"/>',
-        f'<path class="backhead" d="M{right + 11:.1f} {end - 6:.1f}v12l-10 -6z"/>',
+        f'<path class="arrow back{_dashed(edge)}" d="{path}"/>',
+        f'<path class="backhead" d="M{left - 11:.1f} {end - 6:.1f}v12l10 -6z"/>',
+        *_lines(notes, left + _PAD, below),
     ]
-    y = below + 6
-    for line in notes:
-        y += line.height
-        parts.append(line.at(_MARGIN + _PAD, y - line.size * 0.4))
     return "\n".join([*parts, "</g>"])
+
+
+def _lines(lines: Sequence[_Line], x: float, y: float) -> list[str]:
+    parts = []
+    for line in lines:
+        y += line.height
+        parts.append(line.at(x, y - line.size * 0.4))
+    return parts
+
+
+def _dashed(edge: Edge) -> str:
+    return "" if edge.sure == "data" else " derived"
 
 
 def _hover(edge: Edge) -> str:

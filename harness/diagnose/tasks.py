@@ -7,14 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import drgn
-from drgn.helpers.linux import (
-    cpu_curr,
-    for_each_online_cpu,
-    for_each_task,
-    per_cpu,
-    task_cpu,
-    task_state_to_char,
-)
+from drgn.helpers.linux.cpumask import for_each_online_cpu
+from drgn.helpers.linux.percpu import per_cpu
+from drgn.helpers.linux.pid import for_each_task
+from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_state_to_char
 
 from harness.diagnose.facts import CpuFact, Model, Policy, TaskFact
 from harness.diagnose.image import UNREADABLE, MemoryImage
@@ -73,7 +69,7 @@ def preemption_model(source: Source) -> Model:
     except UNREADABLE as error:
         source.miss("the preemption model", error)
         return "unknown"
-    # init/Makefile: UTS_VERSION names PREEMPT, PREEMPT_LAZY or PREEMPT_RT; none and voluntary are not told apart.
+    # init/Makefile: UTS_VERSION names PREEMPT, PREEMPT_LAZY or PREEMPT_RT; none and voluntary look alike.
     if "PREEMPT_LAZY" in version:
         return "lazy"
     return "full" if {"PREEMPT", "PREEMPT_RT"} & set(version) else "none"

@@ -7,23 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import drgn
-from drgn.helpers.linux import (
-    compound_head,
-    for_each_online_cpu,
-    mutex_owner,
-    page_to_pfn,
-    per_cpu,
-    pfn_to_page,
-    rwsem_owner,
-)
+from drgn.helpers.linux.cpumask import for_each_online_cpu
+from drgn.helpers.linux.locking import mutex_owner, rwsem_owner
+from drgn.helpers.linux.mm import compound_head, page_to_pfn, pfn_to_page
+from drgn.helpers.linux.percpu import per_cpu
 
 from harness.diagnose.facts import Wait, WaitKind
 from harness.diagnose.image import UNREADABLE
 from harness.diagnose.stacks import Stack, local
 from harness.diagnose.tasks import Source
 
-#: A waiting function's prefix, what it waits for, and the variables that tell which. The first that matches the
-#: innermost frames counts. Names of 6.12 and 7.x.
+#: A waiting function's prefix, what it waits for, and the variables that tell which. The first that matches
+#: the innermost frames counts. Names of 6.12 and 7.x.
 _WAITS: tuple[tuple[str, WaitKind, tuple[str, ...]], ...] = (
     ("__flush_work", "work", ("work",)),
     ("flush_work", "work", ("work",)),

@@ -6,7 +6,8 @@ from __future__ import annotations
 import itertools
 
 import drgn
-from drgn.helpers.linux import hlist_for_each_entry, idr_find, list_for_each, list_for_each_entry
+from drgn.helpers.linux.idr import idr_find
+from drgn.helpers.linux.list import hlist_for_each_entry, list_for_each, list_for_each_entry
 
 from harness.diagnose.facts import PoolFact, WorkFact
 from harness.diagnose.image import UNREADABLE
@@ -45,7 +46,7 @@ def _place(prog: drgn.Program, data: int) -> tuple[str, drgn.Object | None]:
     if data & _HAS_PWQ:
         shift = int(prog["WORK_STRUCT_PWQ_SHIFT"])
         pwq = drgn.Object(prog, "struct pool_workqueue *", data >> shift << shift)
-        return pwq.wq.name.string_().decode(errors="backslashreplace"), pwq.pool.read_()
+        return str(pwq.wq.name.string_().decode(errors="backslashreplace")), pwq.pool.read_()
     number = data >> int(prog["WORK_OFFQ_POOL_SHIFT"])
     found = idr_find(prog["worker_pool_idr"].address_of_(), number)
     return "", drgn.cast("struct worker_pool *", found) if found else None
@@ -109,6 +110,6 @@ def _woken(pool: drgn.Object) -> int:
 
 def _symbol(prog: drgn.Program, address: int) -> str:
     try:
-        return prog.symbol(address).name
+        return str(prog.symbol(address).name)
     except LookupError:
         return f"{address:#x}"

@@ -98,6 +98,7 @@ def compare(
             boot=experiment.boot,
             stage=stage,
             timeout_s=experiment.trial_timeout_s,
+            image_mb=experiment.memory_image_mb,
             command=_trial_command(experiment, arm, index, folder),
         )
         for index, arm in _alternate(experiment)

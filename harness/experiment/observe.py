@@ -79,9 +79,7 @@ class Observer:
         while not (confirmed_by.expired or self._ended or self._reported):
             self._step(confirmed_by)
         self._watcher.close()
-        return Observed(
-            self._watcher.observations, self._hello, self._ended, self._until_s, self._diagnosis
-        )
+        return Observed(self._watcher.observations, self._hello, self._ended, self._until_s, self._diagnosis)
 
     @property
     def _decided(self) -> bool:
@@ -142,4 +140,3 @@ def _examination(diagnosis: Diagnosis, host_s: float, since_s: float) -> Examina
 def _hello(observations: Iterable[Observation]) -> Hello | None:
     messages = (o.message for o in observations if isinstance(o, AgentMessage))
     return next((message for message in messages if isinstance(message, Hello)), None)
-

@@ -67,8 +67,7 @@ def _arm_json(done: Comparison, name: str) -> dict[str, Any]:
 
 def proofs(results: Sequence[TrialResult]) -> dict[str, int]:
     """How many of the hangs were proven by a cycle of waiters, by one with gaps, and not at all."""
-    hangs = [result for result in results if result.kind in HANGS]
-    counts = Counter(result.proof or "none" for result in hangs)
+    counts = Counter(result.proof or "none" for result in _hangs(results))
     return {proof: counts[proof] for proof in get_args(Proof)}
 
 
@@ -76,12 +75,16 @@ def onset_to_verdict(results: Sequence[TrialResult]) -> dict[str, float] | None:
     """Seconds from the last moment any counter moved to the outcome, over all hangs; None without one."""
     times = [
         result.decided_s - result.onset_s
-        for result in results
-        if result.kind in HANGS and result.decided_s is not None and result.onset_s is not None
+        for result in _hangs(results)
+        if result.decided_s is not None and result.onset_s is not None
     ]
     if not times:
         return None
     return {"median": round(median(times), 3), "max": round(max(times), 3)}
+
+
+def _hangs(results: Sequence[TrialResult]) -> list[TrialResult]:
+    return [result for result in results if result.kind in HANGS]
 
 
 def comparison_text(done: Comparison, seconds: float) -> str:
@@ -112,12 +115,14 @@ def comparison_text(done: Comparison, seconds: float) -> str:
         for patch in done.kernels[name].build.patches:
             note = f" ({patch.note})" if patch.note else ""
             lines.append(f"  {name:8} {patch.role}: {patch.name}, {patch.status}{note}")
-    shown = next((result for result in done.results if result.is_bug and result.splat), None) or next(
-        (result for result in done.results if result.splat), None
-    )
+    lines += [
+        f"  {name:8} {_proof_line(done.of(name))}" for name in done.experiment.arms if _hangs(done.of(name))
+    ]
+    told = [result for result in done.results if result.cycle or result.splat]
+    shown = next((result for result in told if result.is_bug), next(iter(told), None))
     if shown:
-        lines += ["", f"  {shown.arm}, trial {shown.index} ({shown.folder}/console.log has it all):"]
-        lines += _splat_lines(shown.splat)
+        lines += ["", f"  {shown.arm}, trial {shown.index} (all of it in {shown.folder}):"]
+        lines += _evidence_lines(shown)
     lines += [
         "",
         f"  evidence     {done.folder}",
@@ -126,6 +131,25 @@ def comparison_text(done: Comparison, seconds: float) -> str:
         f"  took         {elapsed(seconds)}",
     ]
     return "\n".join(lines)
+
+
+def _proof_line(results: Sequence[TrialResult]) -> str:
+    """How many hangs were proven, and how soon."""
+    counts, times = proofs(results), onset_to_verdict(results)
+    text = f"proof: a cycle of waiters in {counts['cycle']} of {len(_hangs(results))} hangs"
+    if counts["partial"]:
+        text += f", with gaps in {counts['partial']}"
+    if times:
+        text += f"; onset to verdict {times['median']:.1f} s (median), {times['max']:.1f} s (worst)"
+    return text
+
+
+def _evidence_lines(result: TrialResult) -> list[str]:
+    """The cycle, and below it what the console said."""
+    lines = [f"    {line}" for line in result.cycle]
+    if result.cycle and result.signature:
+        lines.append(f"    signature: {result.signature}")
+    return lines + _splat_lines(result.splat)
 
 
 def _splat_lines(splat: Sequence[str]) -> list[str]:
@@ -169,6 +193,9 @@ def trial_text(result: TrialResult, folder: str) -> str:
         lines.append(
             f"  signature: {result.signature}{' (the bug of this scenario)' if result.is_bug else ''}"
         )
+    if result.proof:
+        lines.append(f"  proof: {result.proof}")
+    lines += [f"    {line}" for line in result.cycle]
     lines += _splat_lines(result.splat)
     lines.append(f"  evidence: {folder}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import Any
 from harness.cache import digest
 from harness.config import BootConfig
 from harness.deadline import Deadline
+from harness.diagnose.evidence import Limits, collect
 from harness.diagnose.image import SymbolFiles
 from harness.disk import disk_errors
 from harness.experiment.kernels import BootableKernel
@@ -29,7 +30,7 @@ from harness.kmod import GuestPrograms
 from harness.results.runfolder import TrialResult, open_record
 from harness.scenario.catalogue import Scenario, Value
 from harness.target.cmdline import KernelParameters, trial_arguments
-from harness.target.protocol import Accel, BootPlan, Machine, Target
+from harness.target.protocol import Accel, BootPlan, Guest, Machine, Target
 from harness.watch.console import ConsoleEvent
 from harness.watch.examination import Examination
 from harness.watch.kinds import OutcomeKind
@@ -41,6 +42,8 @@ from harness.watch.watcher import Watcher
 INITRAMFS = "initramfs.cpio"
 #: A guest that has not said hello by then never will, s of host time under emulation.
 HELLO_LIMIT_S = 60.0
+#: Writing an image of the memory may take so long, s: it takes 0.6 s of a guest with 1 GB.
+IMAGE_LIMIT_S = 20.0
 #: Lines of a splat kept in the record.
 SPLAT_LINES = 40
 
@@ -71,6 +74,8 @@ class TrialPlan:
     command: str
     #: A hang that is proven is watched for so many seconds more, for the kernel's own report.
     confirm_s: float = 0.0
+    #: The largest image of the memory that is kept of a trial which does not complete, MB; 0: none.
+    image_mb: int = 64
 
     def steps(self) -> list[Step]:
         """What the guest's init does."""
@@ -173,12 +178,21 @@ def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outco
             confirm_s=plan.confirm_s,
         )
         outcome = judge(observed.observations, plan.scenario.judge_by())
-        if outcome.kind not in (OutcomeKind.COMPLETED, OutcomeKind.NOT_EXERCISED):
-            pass  # EVIDENCE
+        if outcome.kind is not OutcomeKind.COMPLETED:
+            _keep_evidence(plan, guest, observed, folder)
         guest.stop()
         while guest.next_event(Deadline.after(1.0)):
             pass  # recorded, as evidence
     return observed, outcome
+
+
+def _keep_evidence(plan: TrialPlan, guest: Guest, observed: Observed, folder: Path) -> None:
+    """All that can still be had of the guest; nothing of it is judged."""
+    limits = Limits(
+        memory_s=IMAGE_LIMIT_S if plan.image_mb else 0.0, memory_bytes=plan.image_mb * 1024 * 1024
+    )
+    table = SymbolTable.load(plan.kernel.build.system_map)
+    collect(guest, folder, symbol_files(plan.kernel), table, observed.diagnosis, limits)
 
 
 def watcher_for(plan: TrialPlan) -> Watcher:
@@ -220,9 +234,7 @@ def guest_entries(programs: GuestPrograms, steps: Sequence[Step]) -> list[initra
     ]
 
 
-def boot_plan(
-    kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Path, seed: int = 1
-) -> BootPlan:
+def boot_plan(kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Path, seed: int = 1) -> BootPlan:
     """The plan of a boot as configured; `seed` decides what happens on the virtual clock."""
     parameters = KernelParameters(
         preempt=boot.preempt,

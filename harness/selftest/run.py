@@ -106,6 +106,7 @@ def run_case(
         stage=stage,
         timeout_s=case.limit_s,
         command=command,
+        image_mb=0,
         provoke=case.name,
     )
     result = run_trial(plan, folder)

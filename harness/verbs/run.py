@@ -36,6 +36,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             boot=experiment.boot,
             stage=stage,
             timeout_s=experiment.trial_timeout_s,
+            image_mb=experiment.memory_image_mb,
             command=again,
         )
         update("running")

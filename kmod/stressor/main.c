@@ -18,6 +18,7 @@ static const struct scenario *const scenarios[] = {
 	&trylock_starvation,
 	&ioctl_check,
 	&idle,
+	&slow_progress,
 };
 
 static void show_help(void)

@@ -40,6 +40,7 @@ struct scenario {
 extern const struct scenario trylock_starvation;
 extern const struct scenario ioctl_check;
 extern const struct scenario idle;
+extern const struct scenario slow_progress;
 
 /* json.c: one object a line, sent by one write(). */
 struct json {

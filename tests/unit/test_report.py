@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from harness.experiment.report import trial_text
+from harness.experiment.report import onset_to_verdict, proofs, trial_text
 from harness.results.runfolder import TrialResult
 from harness.watch.classify import classify_file
 from harness.watch.kinds import OutcomeKind
@@ -13,9 +14,9 @@ from harness.watch.kinds import OutcomeKind
 LOG = Path(__file__).resolve().parents[1] / "data" / "console" / "7.3-unfixed-preempt-none-soft-lockup.log"
 
 
-def test_a_trial_shows_the_stack_and_no_registers() -> None:
+def soft_lockup() -> TrialResult:
     event = classify_file(LOG).events[0]
-    result = TrialResult(
+    return TrialResult(
         arm="base-without-wait",
         index=1,
         seed=7,
@@ -30,8 +31,28 @@ def test_a_trial_shows_the_stack_and_no_registers() -> None:
         folder="trials/001",
         splat=event.text,
     )
-    text = trial_text(result, "runs/x/trials/001")
+
+
+def test_a_trial_shows_the_stack_and_no_registers() -> None:
+    text = trial_text(soft_lockup(), "runs/x/trials/001")
     assert "BUG: soft lockup - CPU#1 stuck for 13s! [stress:53]" in text
     assert "hmm_range_fault_locked+0xe4/0x15c" in text and "entry_SYSCALL_64" in text
     assert "RAX:" not in text and "Code:" not in text and "RIP: 0033" not in text
     assert "the bug of this scenario" in text
+
+
+def test_a_trial_shows_its_cycle() -> None:
+    result = replace(soft_lockup(), splat=(), proof="cycle", cycle=("a:1 spins", "  on a folio held by b:2"))
+    text = trial_text(result, "runs/x/trials/001")
+    assert "  proof: cycle\n    a:1 spins\n      on a folio held by b:2\n" in text
+
+
+def test_an_arm_counts_its_proofs_and_their_times() -> None:
+    proven = replace(soft_lockup(), kind=OutcomeKind.LIVELOCK, proof="cycle", onset_s=1.5, decided_s=2.75)
+    gaps = replace(proven, proof="partial", decided_s=4.0)
+    unseen = soft_lockup()
+    completed = replace(proven, kind=OutcomeKind.COMPLETED, proof="")
+    arm = [proven, gaps, unseen, completed]
+    assert proofs(arm) == {"cycle": 1, "partial": 1, "none": 1}
+    assert onset_to_verdict(arm) == {"median": 1.875, "max": 2.5}
+    assert onset_to_verdict([completed]) is None

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is kept of a guest that did not complete: all that can still be had, and what could not be."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.deadline import Deadline
+from harness.diagnose.diagnosis import Diagnosis, diagnose
+from harness.diagnose.facts import TaskFact
+from harness.diagnose.image import MemoryImage, SymbolFiles, open_live
+from harness.diagnose.read import read_all_stacks
+from harness.diagnose.svg import cycle_svg
+from harness.diagnose.text import cycle_text
+from harness.disk import disk_errors, write_atomically
+from harness.errors import HarnessError
+from harness.target.protocol import ConsoleData, Guest, GuestEnded, Registers, Sample
+from harness.target.recording import replay
+from harness.watch.histogram import histogram, histogram_text
+from harness.watch.symbols import SymbolTable
+
+#: In a trial's folder.
+FOLDER = "evidence"
+MANIFEST = "evidence.json"
+#: What drivers/tty/sysrq.c prints before the answer to a key.
+_SYSRQ = {
+    "l": b"sysrq: Show backtrace of all active CPUs",
+    "t": b"sysrq: Show State",
+    "w": b"sysrq: Show Blocked State",
+}
+#: An answer is over when the console has been silent for so long, s.
+_QUIET_S = 0.04
+_NMI_SAYS = b"NMI"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the evidence may cost."""
+
+    #: To wait for the answer to one SysRq key or the NMI, s.
+    answer_s: float = 0.3
+    #: For an image of the memory, s; 0: none is written.
+    memory_s: float = 0.0
+    #: An image that is larger is removed, bytes.
+    memory_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One thing that was wanted. `why`: what it says where it is not there, or where to find it."""
+
+    name: str
+    there: bool
+    why: str
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that was wanted, in order."""
+
+    pieces: tuple[Piece, ...]
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as `evidence.json` holds them."""
+        return asdict(self)
+
+
+@dataclass
+class _Collector:
+    folder: Path
+    pieces: list[Piece] = field(default_factory=list)
+
+    @contextmanager
+    def piece(self, name: str) -> Iterator[_Note]:
+        """Time one piece; what goes wrong is its `why`, and no reason to leave the others."""
+        note = _Note()
+        begin = time.monotonic()
+        try:
+            yield note
+        except (HarnessError, OSError) as error:
+            note.there, note.why = False, str(error)
+        path = self.folder / name
+        size = path.stat().st_size if note.there and path.is_file() else note.size
+        seconds = round(time.monotonic() - begin, 4)
+        self.pieces.append(Piece(name, note.there, note.why, size, seconds))
+
+    def write(self, name: str, content: Callable[[], str]) -> None:
+        """A piece that is a text file."""
+        with self.piece(name):
+            write_atomically(self.folder / name, content().encode("utf-8", errors="backslashreplace"))
+
+
+@dataclass
+class _Note:
+    there: bool = True
+    why: str = ""
+    size: int = 0
+
+
+def collect(
+    guest: Guest,
+    trial: Path,
+    symbols: SymbolFiles,
+    table: SymbolTable | None = None,
+    diagnosis: Diagnosis | None = None,
+    limits: Limits = Limits(),
+) -> Manifest:
+    """Fill `trial/evidence/` and say what is there. `trial` holds the guest's raw record.
+
+    `diagnosis`: the one that decided; without one, a look is taken now. The guest runs on afterwards. Its
+    events are taken from it while its answers are waited for. A guest that is gone gives what can be had
+    without it. InfraError only if the folder cannot be made, or the manifest not be written.
+    """
+    begin = time.monotonic()
+    folder = trial / FOLDER
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    collector = _Collector(folder)
+    diagnosis = _memory(guest, collector, symbols, diagnosis)
+    if diagnosis:
+        found = diagnosis
+        collector.write("diagnosis.json", lambda: json.dumps(found.as_json(), ensure_ascii=False) + "\n")
+        collector.write("cycle.txt", lambda: "\n".join(cycle_text(found)) + "\n")
+        collector.write("cycle.svg", lambda: cycle_svg(found))
+    samples = (event for event in replay(trial) if isinstance(event, Sample))
+    collector.write("samples.txt", lambda: histogram_text(histogram(samples, table)))
+    _answers(guest, collector, limits)
+    if limits.memory_s > 0:
+        _image(guest, collector, limits)
+    manifest = Manifest(tuple(collector.pieces), round(time.monotonic() - begin, 4))
+    write_atomically(folder / MANIFEST, json.dumps(manifest.as_json(), indent=2).encode() + b"\n")
+    return manifest
+
+
+def _memory(
+    guest: Guest, collector: _Collector, symbols: SymbolFiles, diagnosis: Diagnosis | None
+) -> Diagnosis | None:
+    """What the frozen guest shows: registers, stacks, and a diagnosis if there is none yet."""
+    registers: Registers = {}
+    with collector.piece("registers.txt"):
+        guest.pause()
+        registers = guest.registers()
+        write_atomically(collector.folder / "registers.txt", _registers_text(registers).encode())
+    if not collector.pieces[-1].there:
+        return diagnosis
+    fresh: list[Diagnosis] = []
+
+    def stacks(image: MemoryImage) -> str:
+        fresh.append(diagnosis or diagnose(image))
+        return "\n".join(_stack_text(task) for task in read_all_stacks(image))
+
+    def read() -> str:
+        with open_live(guest.memory_address, registers, symbols) as image:
+            return stacks(image)
+
+    try:
+        collector.write("stacks.txt", read)
+    finally:
+        with collector.piece("resume"):
+            guest.resume()
+    return fresh[0] if fresh else diagnosis
+
+
+def _answers(guest: Guest, collector: _Collector, limits: Limits) -> None:
+    for key, says in _SYSRQ.items():
+        with collector.piece(f"sysrq-{key}") as note:
+            guest.sysrq(key)
+            _wait(guest, says, note, limits.answer_s)
+    with collector.piece("nmi") as note:
+        guest.inject_nmi()
+        _wait(guest, _NMI_SAYS, note, limits.answer_s)
+
+
+def _wait(guest: Guest, says: bytes, note: _Note, limit_s: float) -> None:
+    """Read the console until it has said this and is silent again. The answer itself is in console.log."""
+    deadline = Deadline.after(limit_s)
+    heard = b""
+    last = time.monotonic()
+    while not deadline.expired:
+        event = guest.next_event(deadline.sooner(_QUIET_S))
+        if isinstance(event, ConsoleData):
+            heard += event.data
+            last = time.monotonic()
+        elif isinstance(event, GuestEnded) or (says in heard and time.monotonic() - last >= _QUIET_S):
+            break
+    note.there = says in heard
+    note.size = len(heard)
+    cut = ", cut off by the time limit" if note.there and deadline.expired else ""
+    note.why = f"in console.log{cut}" if note.there else f"the guest did not answer within {limit_s:g} s"
+
+
+def _image(guest: Guest, collector: _Collector, limits: Limits) -> None:
+    with collector.piece("memory.elf.zst") as note:
+        path = collector.folder / "memory.elf.zst"
+        size = guest.save_memory(path, Deadline.after(limits.memory_s))
+        if size > limits.memory_bytes:
+            path.unlink()
+            note.there, note.why = False, f"{size} bytes: more than the limit of {limits.memory_bytes}"
+
+
+def _registers_text(registers: Registers) -> str:
+    lines: list[str] = []
+    for cpu, values in sorted(registers.items()):
+        lines.append(f"CPU {cpu}")
+        lines += [f"  {name:4} {value:016x}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _stack_text(task: TaskFact) -> str:
+    place = f"on CPU {task.cpu}" if task.on_cpu else f"last on CPU {task.cpu}"
+    times = f", on it for {task.on_cpu_s:.3f} s" if task.on_cpu_s is not None else ""
+    times += f", off it for {task.off_cpu_s:.3f} s" if task.off_cpu_s is not None else ""
+    lines = [f"{task.comm} pid {task.pid} state {task.state} {task.policy} {place}{times}"]
+    for number, frame in enumerate(task.stack):
+        inline = " (inlined)" if frame.inline else ""
+        lines.append(f"  #{number:<2} {frame.function} {frame.place}{inline}")
+    return "\n".join(lines) + "\n"
