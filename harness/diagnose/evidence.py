@@ -31,8 +31,8 @@ MANIFEST = "evidence.json"
 #: What drivers/tty/sysrq.c prints before the answer to a key.
 _SYSRQ = {
     "l": b"sysrq: Show backtrace of all active CPUs",
-    "t": b"sysrq: Show State",
     "w": b"sysrq: Show Blocked State",
+    "t": b"sysrq: Show State",
 }
 #: An answer is over when the console has been silent for so long, s.
 _QUIET_S = 0.04
@@ -44,9 +44,9 @@ class Limits:
     """What the evidence may cost."""
 
     #: To wait for the answer to one SysRq key or the NMI, s.
-    answer_s: float = 0.3
-    #: For an image of the memory, s; 0: none is written.
-    memory_s: float = 0.0
+    answer_s: float = 0.5
+    #: To write an image of the memory, s; 0: none is written.
+    memory_s: float = 10.0
     #: An image that is larger is removed, bytes.
     memory_bytes: int = 256 << 20
 
@@ -171,13 +171,14 @@ def _memory(
 
 
 def _answers(guest: Guest, collector: _Collector, limits: Limits) -> None:
+    """The longest answer last: a key that comes while the guest still prints is lost."""
+    with collector.piece("nmi") as note:
+        guest.inject_nmi()
+        _wait(guest, _NMI_SAYS, note, limits.answer_s)
     for key, says in _SYSRQ.items():
         with collector.piece(f"sysrq-{key}") as note:
             guest.sysrq(key)
             _wait(guest, says, note, limits.answer_s)
-    with collector.piece("nmi") as note:
-        guest.inject_nmi()
-        _wait(guest, _NMI_SAYS, note, limits.answer_s)
 
 
 def _wait(guest: Guest, says: bytes, note: _Note, limit_s: float) -> None:

@@ -51,7 +51,8 @@ def read_stack(source: Source, task: KernelTask) -> Stack:
     except UNREADABLE as error:
         source.miss(f"the stack of {fact.name}", error)
         frames = ()
-    return Stack(task, tuple(frame for frame in frames if frame.name and frame.name != "???"))
+    # What has no name is the end of the stack, or user mode.
+    return Stack(task, tuple(frame for frame in frames if not frame.name.startswith(("0x", "???"))))
 
 
 def frame_facts(source: Source, stack: Stack) -> tuple[Frame, ...]:

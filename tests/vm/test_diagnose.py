@@ -164,9 +164,9 @@ def test_a_spinner_that_can_be_preempted_is_no_livelock(newest: Kernels, tmp_pat
 def looks_without_proof(running: Running, count: int) -> list[int]:
     """Look that many times, each at another moment; how long the longest chains were."""
     chains = []
-    running.wait(2.0)
+    running.wait(1.0)
     while running.looks < count and not running.ended:
-        running.wait(0.05 + 0.013 * running.looks)
+        running.wait(0.02 + 0.007 * running.looks)
         if running.ended:
             break
         found = running.look()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from harness.cache import default_cache_folder
 from harness.cli import main
 from harness.config import load_experiment
 from harness.judge import judge
 from harness.results.runfolder import TrialResult, read_record
 from harness.scenario.catalogue import load_scenario
+from harness.watch.examination import recorded_examinations
 from harness.watch.recorded import recorded_observations
 from tests.vm.conftest import HARNESS, Kernels, Ran, harness, qemu_of
 
@@ -71,15 +74,54 @@ def test_6_12_livelocks_with_the_trylock_change_alone(linux_6_12: Kernels, tmp_p
     assert statuses == ["applied", "applied"]
 
 
-def test_a_hang_names_the_spinner_and_the_bug(
+def test_every_hang_is_proven_by_a_cycle_and_nothing_else_is(verdict: dict[str, Any]) -> None:
+    control, candidate = arm(verdict, "unfixed"), arm(verdict, "fixed")
+    assert control["outcomes"] == {"livelock": 6} and control["proofs"] == {
+        "cycle": 6,
+        "partial": 0,
+        "none": 0,
+    }
+    assert 0 < control["onset_to_verdict_s"]["median"] <= control["onset_to_verdict_s"]["max"]
+    assert candidate["proofs"] == {"cycle": 0, "partial": 0, "none": 0}
+    assert candidate["onset_to_verdict_s"] is None
+    for place in map(Path, verdict["evidence"]):
+        looks = list(recorded_examinations(place))
+        assert place.name.endswith("-unfixed") or all(look.proof == "none" for look in looks)
+
+
+def test_a_hang_names_the_spinner_and_leaves_its_evidence(
     verdict: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = Path(next(place for place in verdict["evidence"] if place.endswith("-unfixed")))
     record = read_record(place)["result"]
-    assert record["is_bug"] and "hmm_range_fault" in " ".join(record["splat"])
-    assert main(["classify", "--json", str(place / "console.log")]) == 1
-    offline = json.loads(capsys.readouterr().out)
-    assert offline["outcome"] == record["outcome"] and offline["title"] == record["title"]
+    assert record["is_bug"] and "hmm_range_fault" in record["signature"]
+    cycle = "\n".join(record["cycle"])
+    assert re.search(r"hmm-stressor:(\d+) spins on CPU 1 .*occupied by hmm-stressor:\1 ", cycle, re.DOTALL)
+    evidence = place / "evidence"
+    pieces = {
+        piece["name"]: piece for piece in json.loads((evidence / "evidence.json").read_text())["pieces"]
+    }
+    assert all(piece["there"] for piece in pieces.values()), pieces
+    assert {"stacks.txt", "cycle.svg", "registers.txt", "sysrq-l", "nmi", "memory.elf.zst"} <= set(pieces)
+    assert (evidence / "cycle.txt").read_text().splitlines() == record["cycle"]
+    stacks = (evidence / "stacks.txt").read_text()
+    assert re.search(r"hmm_range_fault\w* mm/hmm\.c:\d+", stacks)
+    assert re.search(r"migrate_vma_setup mm/migrate_device\.c:\d+", stacks)
+    symbols = ["--vmlinux", str(vmlinux_of(place)), "--module", str(module_of(place))]
+    assert main(["diagnose", str(evidence / "memory.elf.zst"), *symbols]) == 1
+    said = capsys.readouterr().out
+    assert "proof: cycle" in said and "lru_add_drain_per_cpu" in said
+
+
+def vmlinux_of(place: Path) -> Path:
+    """The vmlinux with DWARF of the kernel that a trial booted."""
+    return default_cache_folder() / str(read_record(place)["provenance"]["kernel"]["entry"]) / "vmlinux"
+
+
+def module_of(place: Path) -> Path:
+    """The module with debug info that a trial loaded."""
+    module = read_record(place)["provenance"]["module"]
+    return default_cache_folder() / str(module["entry"]) / str(module["debug"])
 
 
 def test_a_trial_judged_from_disk_comes_to_the_same(verdict: dict[str, Any]) -> None:
@@ -95,6 +137,7 @@ def test_a_trial_judged_from_disk_comes_to_the_same(verdict: dict[str, Any]) -> 
             recorded.title,
             recorded.is_bug,
         )
+        assert (outcome.proof or "", outcome.onset_s) == (recorded.proof, recorded.onset_s)
         assert (outcome.windows, outcome.iterations) == (recorded.windows, recorded.iterations)
 
 
