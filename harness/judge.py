@@ -159,10 +159,12 @@ def deciding_event(events: Iterable[ConsoleEvent]) -> ConsoleEvent | None:
 def _failure(seen: Sequence[Observation], said: Said, oracle: Oracle) -> Outcome | None:
     """What the kernel did wrong; None if nothing says that it did."""
     looks = [o for o in seen if isinstance(o, Examination) and not said.moved_after(o.since_s)]
-    proof = _proof(looks)
     starved = {o.about: o for o in seen if isinstance(o, Starved)}
+    believed = [o for o in seen if _is_failure(o) and not (_is_hang(o) and o.number in starved)]
+    stalled = any(isinstance(o, Stall) and not said.moved_after(o.host_s) for o in seen)
+    proof = _proof(looks, corroborated=stalled or any(_is_hang(o) for o in believed))
     failures = [o for o in seen if o is proof or _is_failure(o)]
-    counted = [o for o in failures if not (_is_hang(o) and o.number in starved and not oracle.names(o))]
+    counted = [o for o in failures if o is proof or o in believed]
     if not counted:
         return _excused(failures, starved)
     first = counted[0]
@@ -199,10 +201,13 @@ def _is_hang(observation: Observation) -> TypeGuard[ConsoleEvent]:
     return isinstance(observation, ConsoleEvent) and observation.kind == "hang"
 
 
-def _proof(looks: Iterable[Examination]) -> Examination | None:
-    """The first cycle that was found, else the first with gaps."""
-    proofs = sorted((look for look in looks if look.proof != "none"), key=lambda look: look.proof != "cycle")
-    return proofs[0] if proofs else None
+def _proof(looks: Sequence[Examination], *, corroborated: bool) -> Examination | None:
+    """The first cycle that was found; else the first with gaps, if anything else says that it hangs."""
+    for wanted in ("cycle", "partial") if corroborated else ("cycle",):
+        found = next((look for look in looks if look.proof == wanted), None)
+        if found:
+            return found
+    return None
 
 
 def _excused(failures: Sequence[Observation], starved: Mapping[int | None, Starved]) -> Outcome | None:

@@ -19,8 +19,8 @@ from harness.watch.examination import Proof
 #: A circle counts once each of its edges has stood for this long, s of the guest's time: a kernel that is
 #: about to go to sleep looks like one that spins, for microseconds.
 SETTLED_S = 0.25
-#: Who spins has faulted this often for each page it wants, and this often in all: some ten milliseconds' worth
-#: (2 million a second were measured under emulation).
+#: Who spins has faulted this often for each page it wants, and this often in all: some ten milliseconds of
+#: spinning (2 million a second were measured under emulation).
 REPEATS = 16
 FAULTS = 20000
 
@@ -158,21 +158,25 @@ def _open_end(graph: WaitGraph, start: str) -> bool:
 
 
 def _told(facts: Facts, cycle: tuple[Edge, ...]) -> tuple[Edge, ...]:
-    """The circle from the one who spins on, or as found."""
+    """The circle from the one who spins on, else from a task on."""
+    first = next((edge.source for edge in cycle if edge.source.startswith("task:")), "")
+    cycle = rotated(cycle, first)
     for spin in facts.spins:
         cycle = rotated(cycle, task_id(spin.pid))
     return cycle
 
 
 def _spinner(facts: Facts, chain: Sequence[Edge]) -> int | None:
-    """The task that spins; else the last one on the chain that runs; else one on a CPU in kernel mode."""
-    if facts.spins:
-        return facts.spins[0].pid
+    """The task on the chain that spins; else the last one on it that runs; None without one."""
+    on_chain = {edge.source for edge in chain} | {edge.target for edge in chain}
+    for spin in facts.spins:
+        if task_id(spin.pid) in on_chain:
+            return spin.pid
     on_cpu = {task_id(task.pid): task.pid for task in facts.tasks if task.on_cpu and task.stack}
     for edge in reversed(chain):
         if edge.target in on_cpu:
             return on_cpu[edge.target]
-    return next(iter(on_cpu.values()), None)
+    return None
 
 
 def _frames(facts: Facts, pid: int | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.diagnose.facts import (
     CpuFact,
@@ -79,7 +79,7 @@ class _Builder:
             self._folio(spin.pfn),
             "spins on",
             f"spins on CPU {task.cpu} in {where}",
-            "data",
+            "data" if spin.current else "derived",
             _frame(task, spin.frame, spin.function),
             f"entry of {spin.address:#x} ({moment}): {spin.entry}, pfn {spin.pfn:#x}",
             f"folio {folio.address:#x}: locked={int(folio.locked)}",
@@ -95,6 +95,8 @@ class _Builder:
         waiting |= {wait.pid for wait in self.facts.waits if (wait.kind, wait.target) == ("folio", folio.pfn)}
         holds = [hold for hold in self.facts.holds if hold.pfn == folio.pfn and hold.pid not in waiting]
         certain = [hold for hold in holds if hold.data]
+        if len(certain) > 1:  # a folio has one holder: what is kept of the others is out of date
+            certain = [replace(hold, data=False) for hold in certain]
         for hold in certain or holds:
             self._held_by(folio, hold)
         if not holds:
@@ -269,7 +271,7 @@ class _Builder:
         if any(edge.source == here for edge in self.edges):
             return
         for pid in wait.owners:
-            if pid in self.tasks:
+            if pid in self.tasks and pid != task.pid:
                 name = self.tasks[pid].name
                 evidence = f"{wait.kind} {wait.target:#x}: owner pid {pid}"
                 self._edge(here, self._task(pid), "held by", f"held by {name}", "data", evidence)

@@ -14,7 +14,7 @@ from typing import Any
 from harness.deadline import Deadline
 from harness.diagnose.diagnosis import Diagnosis, diagnose
 from harness.diagnose.facts import TaskFact
-from harness.diagnose.image import MemoryImage, SymbolFiles, open_live
+from harness.diagnose.image import UNREADABLE, SymbolFiles, open_live
 from harness.diagnose.read import read_all_stacks
 from harness.diagnose.svg import cycle_svg
 from harness.diagnose.text import cycle_text
@@ -43,6 +43,8 @@ _NMI_SAYS = b"NMI"
 class Limits:
     """What the evidence may cost."""
 
+    #: To read the stacks of all tasks, s.
+    stacks_s: float = 2.0
     #: To wait for the answer to one SysRq key or the NMI, s.
     answer_s: float = 0.5
     #: To write an image of the memory, s; 0: none is written.
@@ -86,7 +88,7 @@ class _Collector:
         begin = time.monotonic()
         try:
             yield note
-        except (HarnessError, OSError) as error:
+        except (HarnessError, OSError, *UNREADABLE) as error:
             note.there, note.why = False, str(error)
         path = self.folder / name
         size = path.stat().st_size if note.there and path.is_file() else note.size
@@ -125,7 +127,7 @@ def collect(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     collector = _Collector(folder)
-    diagnosis = _memory(guest, collector, symbols, diagnosis)
+    diagnosis = _memory(guest, collector, symbols, diagnosis, limits)
     if diagnosis:
         found = diagnosis
         collector.write("diagnosis.json", lambda: json.dumps(found.as_json(), ensure_ascii=False) + "\n")
@@ -142,28 +144,29 @@ def collect(
 
 
 def _memory(
-    guest: Guest, collector: _Collector, symbols: SymbolFiles, diagnosis: Diagnosis | None
+    guest: Guest,
+    collector: _Collector,
+    symbols: SymbolFiles,
+    diagnosis: Diagnosis | None,
+    limits: Limits,
 ) -> Diagnosis | None:
     """What the frozen guest shows: registers, stacks, and a diagnosis if there is none yet."""
     registers: Registers = {}
-    with collector.piece("registers.txt"):
-        guest.pause()
-        registers = guest.registers()
-        write_atomically(collector.folder / "registers.txt", _registers_text(registers).encode())
-    if not collector.pieces[-1].there:
-        return diagnosis
     fresh: list[Diagnosis] = []
-
-    def stacks(image: MemoryImage) -> str:
-        fresh.append(diagnosis or diagnose(image))
-        return "\n".join(_stack_text(task) for task in read_all_stacks(image))
 
     def read() -> str:
         with open_live(guest.memory_address, registers, symbols) as image:
-            return stacks(image)
+            fresh.append(diagnosis or diagnose(image))
+            tasks = read_all_stacks(image, Deadline.after(limits.stacks_s))
+        return "\n".join(_stack_text(task) for task in tasks)
 
     try:
-        collector.write("stacks.txt", read)
+        with collector.piece("registers.txt"):
+            guest.pause()
+            registers = guest.registers()
+            write_atomically(collector.folder / "registers.txt", _registers_text(registers).encode())
+        if registers:
+            collector.write("stacks.txt", read)
     finally:
         with collector.piece("resume"):
             guest.resume()

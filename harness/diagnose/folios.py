@@ -131,7 +131,8 @@ def find_spin(source: Source, folios: Folios, stack: Stack) -> Spin | None:
                     frame=frame[0],
                     function=str(frame[1].name),
                     entry=entry.kind + (" (PMD)" if entry.pages > 1 else ""),
-                    current=address == current,
+                    # hmm_vma_fault() notes the address before it faults (mm/hmm.c).
+                    current=address == (first if current is None else current),
                     pages=pages,
                 )
     except UNREADABLE as error:
@@ -188,9 +189,10 @@ def find_holders(source: Source, pfn: int, pages: int, stacks: Sequence[Stack]) 
 def _migrating(source: Source, stack: Stack, pfn: int, pages: int) -> Hold | None:
     """The task is inside of a migration, and the array of what it collected names the folio.
 
-    migrate_vma_collect() locks every folio that it marks MIGRATE_PFN_MIGRATE; migrate_vma_finalize() unlocks.
+    migrate_vma_collect() locks every folio that it marks MIGRATE_PFN_MIGRATE. Finalizing unlocks one by one
+    and leaves the marks: then the array says nothing for sure. Nor does that of another migration.
     """
-    inside = any(frame.name.startswith(("migrate_vma_", "migrate_device_")) for frame in stack.frames)
+    finalizes = any("_finalize" in frame.name for frame in stack.frames)
     for number, frame in enumerate(stack.frames):
         array = _array(frame)
         if array is None:
@@ -204,11 +206,19 @@ def _migrating(source: Source, stack: Stack, pfn: int, pages: int) -> Hold | Non
                     pfn=pfn,
                     frame=number,
                     function=str(frame.name),
-                    data=inside,
+                    data=not finalizes and _migrates(stack, number),
                     how=f"src[{index}] of {count} at {address:#x} is {value:#x}: "
                     f"pfn {value >> _PFN_SHIFT:#x}, MIGRATE_PFN_MIGRATE",
                 )
     return None
+
+
+def _migrates(stack: Stack, number: int) -> bool:
+    """A frame with a migration's array, or the function that it has called, is a step of that migration."""
+    return any(
+        frame.name.startswith(("migrate_vma_", "migrate_device_"))
+        for frame in stack.frames[max(0, number - 1) : number + 1]
+    )
 
 
 def _entries(source: Source, stack: Stack, address: int, count: int) -> Sequence[int]:

@@ -31,8 +31,20 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: The headers of QEMU's kdump formats lack the names by which libkdumpfile knows the architecture.
 _CORE_HINT = "give an ELF core, or a file of makedumpfile (of QEMU's formats only `elf` serves)"
 
-#: What drgn raises for memory it cannot read or symbols it does not have.
-UNREADABLE = (drgn.FaultError, LookupError, ValueError, TypeError, AttributeError, OverflowError)
+#: What drgn raises for memory it cannot read, symbols it does not have, and DWARF it does not understand. For
+#: a damaged length it attempts an allocation that fails.
+UNREADABLE = (
+    drgn.FaultError,
+    drgn.BadDataError,
+    drgn.ObjectAbsentError,
+    drgn.OutOfBoundsError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 
 #: The library says on its log what is checked, and said better, here.
 logging.getLogger("drgn").addHandler(logging.NullHandler())

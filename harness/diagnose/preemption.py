@@ -34,9 +34,9 @@ def stand(model: Model, cpu: CpuFact, holder: TaskFact, policy: Policy, rt_prior
     if _outranks(holder, policy, rt_priority):
         return _above(name, cpu, holder, policy)
     if in_kernel and cpu.irqs_off:
-        return Stand(True, "interrupts are off")
+        return Stand(True, "interrupts are off", "derived")
     if in_kernel and cpu.preempt_count:
-        return Stand(True, f"preempt_count is {cpu.preempt_count}")
+        return Stand(True, f"preempt_count is {cpu.preempt_count}", "derived")
     if in_kernel and model == "unknown":
         return Stand(True, "in kernel mode, preemption model unknown", "derived")
     return Stand(False, f"{name}: it gives way")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.deadline import Deadline
 from harness.diagnose.facts import CpuFact, Facts, FolioFact, Hold, PoolFact, Spin, TaskFact, Wait, WorkFact
 from harness.diagnose.folios import Folios, find_holders, find_spin
 from harness.diagnose.image import UNREADABLE, MemoryImage
@@ -13,8 +14,8 @@ from harness.diagnose.tasks import KernelTask, Source, preemption_model, read_cp
 from harness.diagnose.waits import find_wait
 from harness.diagnose.workqueue import read_work
 
-#: Stacks that are read beyond those of the CPUs: a stack costs about a millisecond.
-STACK_LIMIT = 96
+#: Stacks that are read beyond those of the CPUs: one takes about 1.5 ms.
+STACK_LIMIT = 64
 
 
 def read_facts(image: MemoryImage) -> Facts:
@@ -45,11 +46,15 @@ def read_facts(image: MemoryImage) -> Facts:
     )
 
 
-def read_all_stacks(image: MemoryImage) -> tuple[TaskFact, ...]:
-    """Every task with its stack, in the order of the kernel's list: for the evidence."""
+def read_all_stacks(image: MemoryImage, deadline: Deadline) -> tuple[TaskFact, ...]:
+    """Every task, in the order of the kernel's list; those read after the deadline have no stack."""
     source = Source(image)
-    tasks = read_tasks(source)
-    return tuple(replace(task.fact, stack=frame_facts(source, read_stack(source, task))) for task in tasks)
+    return tuple(
+        task.fact
+        if deadline.expired
+        else replace(task.fact, stack=frame_facts(source, read_stack(source, task)))
+        for task in read_tasks(source)
+    )
 
 
 def _interesting(source: Source, tasks: list[KernelTask]) -> list[KernelTask]:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import drgn
@@ -29,6 +30,10 @@ KERNEL_HALF = 1 << 63
 _NICE_0 = 120
 #: More tasks than any list has that is not damaged.
 _TASK_LIMIT = 65536
+#: CONFIG_NR_CPUS goes no further (arch/x86/Kconfig, NR_CPUS_RANGE_END).
+_CPU_LIMIT = 8192
+#: More gaps than anybody reads.
+_GAP_LIMIT = 100
 
 
 @dataclass
@@ -46,8 +51,13 @@ class Source:
     def miss(self, what: str, error: Exception | None = None) -> None:
         """Note a gap, once."""
         line = f"{what}: {error}" if error else what
-        if line not in self.gaps:
+        if line not in self.gaps and len(self.gaps) < _GAP_LIMIT:
             self.gaps.append(line)
+
+
+def online_cpus(source: Source) -> Iterator[int]:
+    """The numbers of the CPUs that are online; of a damaged mask not more than any kernel has."""
+    return itertools.islice(for_each_online_cpu(source.prog), _CPU_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ def read_cpus(source: Source) -> tuple[CpuFact, ...]:
     """The CPUs that are online."""
     cpus: list[CpuFact] = []
     try:
-        for cpu in for_each_online_cpu(source.prog):
+        for cpu in online_cpus(source):
             try:
                 cpus.append(_cpu(source, cpu))
             except UNREADABLE as error:
@@ -115,7 +125,7 @@ class _Clock:
         self.now = 0
         task_clocks: dict[int, tuple[int, int]] = {}
         try:
-            for cpu in for_each_online_cpu(source.prog):
+            for cpu in online_cpus(source):
                 rq = per_cpu(source.prog["runqueues"], cpu)
                 task_clocks[cpu] = (int(rq.clock), int(rq.clock_task))
         except UNREADABLE as error:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.locking import mutex_owner, rwsem_owner
 from drgn.helpers.linux.mm import compound_head, page_to_pfn, pfn_to_page
 from drgn.helpers.linux.percpu import per_cpu
@@ -15,7 +14,7 @@ from drgn.helpers.linux.percpu import per_cpu
 from harness.diagnose.facts import Wait, WaitKind
 from harness.diagnose.image import UNREADABLE
 from harness.diagnose.stacks import Stack, local
-from harness.diagnose.tasks import Source
+from harness.diagnose.tasks import Source, online_cpus
 
 #: A waiting function's prefix, what it waits for, and the variables that tell which. The first that matches
 #: the innermost frames counts. Names of 6.12 and 7.x.
@@ -41,6 +40,8 @@ _WAITS: tuple[tuple[str, WaitKind, tuple[str, ...]], ...] = (
     ("synchronize_srcu", "rcu", ()),
     ("__wait_rcu_gp", "rcu", ()),
 )
+#: kernel/locking/rwsem.c, RWSEM_READER_OWNED.
+_READER_OWNED = 1 << 0
 _COMPLETION = ("wait_for_completion", "__wait_for_common", "do_wait_for_common")
 
 
@@ -100,7 +101,9 @@ def _wait(source: Source, stack: Stack, found: _Found) -> Wait | None:
     if found.kind == "mutex" and value is not None:
         owners = _pids((mutex_owner(value),))
     elif found.kind == "rwsem" and value is not None:
-        owners = _pids((rwsem_owner(value),))
+        # Of readers the kernel keeps one that may long be gone (kernel/locking/rwsem.c): that is no owner.
+        reader = int(value.owner.counter) & _READER_OWNED
+        owners = () if reader else _pids((rwsem_owner(value),))
     if found.kind == "stopper":
         owners = tuple(_stoppers(source, detail))
     return Wait(stack.pid, found.kind, target, found.number, found.function, owners, detail)
@@ -127,7 +130,7 @@ def _folio(prog: drgn.Program, value: drgn.Object) -> int:
 
 def _stoppers(source: Source, cpu: str) -> Iterator[int]:
     """Pids of the stopper threads that have work to do: of one CPU, or of all."""
-    for number in for_each_online_cpu(source.prog):
+    for number in online_cpus(source):
         if cpu and number != int(cpu):
             continue
         stopper = per_cpu(source.prog["cpu_stopper"], number)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from harness.deadline import Deadline
 from harness.diagnose.diagnosis import Diagnosis, diagnose
 from harness.diagnose.image import SymbolFiles, open_live
 from harness.diagnose.text import cycle_text
-from harness.errors import InfraError
+from harness.errors import HarnessError, InfraError
 from harness.guest.protocol import Hello
 from harness.target.protocol import Guest, GuestEnded
 from harness.watch.console import ConsoleEvent
@@ -50,6 +51,7 @@ class Observer:
         self._begin = time.monotonic()
         self._until_s = 0.0
         self._hello: Hello | None = None
+        self._looked_s = 0.0
         self._ended = False
         #: The kernel itself has reported a hang on the console.
         self._reported = False
@@ -78,6 +80,7 @@ class Observer:
         confirmed_by = deadline.sooner(confirm_s)
         while not (confirmed_by.expired or self._ended or self._reported):
             self._step(confirmed_by)
+        self._catch_up()
         self._watcher.close()
         return Observed(self._watcher.observations, self._hello, self._ended, self._until_s, self._diagnosis)
 
@@ -100,6 +103,17 @@ class Observer:
             self._look()
         return new
 
+    def _catch_up(self) -> None:
+        """What came by the time of the last look belongs to what was observed, however late it is read."""
+        while self._until_s < self._looked_s and not self._ended:
+            event = self._guest.next_event(Deadline.after(0))
+            if event is None or event.host_s > self._looked_s:
+                self._until_s = self._looked_s
+                break
+            self._until_s = event.host_s
+            self._watcher.observe(event)
+            self._ended = isinstance(event, GuestEnded)
+
     def _now(self) -> float:
         """Seconds since power-on."""
         return round(time.monotonic() - self._begin, 6)
@@ -107,22 +121,25 @@ class Observer:
     def _look(self) -> None:
         since_s = self._watcher.since_s
         try:
-            self._guest.pause()
-            try:
-                self._diagnosis = self._diagnose()
-            finally:
-                self._guest.resume()
-        except InfraError as error:
+            self._diagnosis = self._diagnose()
+        except HarnessError as error:
             # The monitor or the memory cannot be read: what the console says has to do.
             found = Examination(self._now(), since_s, "none", f"no look into the memory: {error.message}")
         else:
             found = _examination(self._diagnosis, self._now(), since_s)
+        self._looked_s = found.host_s
         record_examination(self._folder, found)
         self._watcher.examined(found)
 
     def _diagnose(self) -> Diagnosis:
-        with open_live(self._guest.memory_address, self._guest.registers(), self._symbols) as image:
-            return diagnose(image)
+        try:
+            self._guest.pause()
+            with open_live(self._guest.memory_address, self._guest.registers(), self._symbols) as image:
+                return diagnose(image)
+        finally:
+            # Also a guest that did not seem to obey: it may have, too late.
+            with contextlib.suppress(InfraError):
+                self._guest.resume()
 
 
 def _examination(diagnosis: Diagnosis, host_s: float, since_s: float) -> Examination:

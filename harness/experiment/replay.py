@@ -74,13 +74,18 @@ class Recorded:
     #: Wall time from power-on to the end, s.
     seconds: float
 
-    def onset(self) -> int:
-        """The message (from 1) that was the last to show progress. UserError if none does."""
+    @property
+    def limit_s(self) -> float:
+        """How long a replay may take, s."""
+        return GRACE_S + PATIENCE * self.seconds
+
+    def until_onset(self) -> tuple[str, ...]:
+        """The agent's lines up to the last that showed progress. UserError if none does."""
         mark = ProgressMark()
         moved = [number for number, line in enumerate(self.agent, start=1) if mark.moved(_message(line))]
         if not moved:
             raise UserError(f"{self.folder}: the guest never said that it got on", hint="see its console.log")
-        return moved[-1]
+        return self.agent[: moved[-1]]
 
     def symbols(self) -> Symbols:
         """What a debugger reads this guest with."""
@@ -242,8 +247,7 @@ class Comparison:
 
 def replay_trial(trial: Recorded, target: Target) -> Comparison:
     """Boot the trial again and compare. InfraError if the guest does not come to its end."""
-    limit_s = GRACE_S + PATIENCE * trial.seconds
-    deadline = Deadline.after(limit_s)
+    deadline = Deadline.after(trial.limit_s)
     folder = trial.folder / FOLDER
     events: list[RawEvent] = []
     with target.boot(trial.plan, folder, deadline) as guest:
@@ -251,7 +255,7 @@ def replay_trial(trial: Recorded, target: Target) -> Comparison:
         while trial.whole or max(missing) > 0:
             event = guest.next_event(deadline)
             if event is None:
-                raise InfraError(f"the replay did not end in {limit_s:.0f} s", hint=f"see {folder}")
+                raise InfraError(f"the replay did not end in {trial.limit_s:.0f} s", hint=f"see {folder}")
             events.append(event)
             if isinstance(event, GuestEnded):
                 break

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from harness.deadline import Deadline
 from harness.diagnose.evidence import Limits, collect
 from harness.diagnose.image import SymbolFiles
 from harness.disk import disk_errors
+from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel
 from harness.experiment.observe import Observed, Observer
 from harness.experiment.replay import provenance
@@ -192,7 +194,10 @@ def _keep_evidence(plan: TrialPlan, guest: Guest, observed: Observed, folder: Pa
         memory_s=IMAGE_LIMIT_S if plan.image_mb else 0.0, memory_bytes=plan.image_mb * 1024 * 1024
     )
     table = SymbolTable.load(plan.kernel.build.system_map)
-    collect(guest, folder, symbol_files(plan.kernel), table, observed.diagnosis, limits)
+    known = observed.diagnosis if observed.diagnosis and observed.diagnosis.proof != "none" else None
+    # The outcome is known: it must not be lost with the evidence.
+    with contextlib.suppress(InfraError):
+        collect(guest, folder, symbol_files(plan.kernel), table, known, limits)
 
 
 def watcher_for(plan: TrialPlan) -> Watcher:
@@ -236,13 +241,15 @@ def guest_entries(programs: GuestPrograms, steps: Sequence[Step]) -> list[initra
 
 def boot_plan(kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Path, seed: int = 1) -> BootPlan:
     """The plan of a boot as configured; `seed` decides what happens on the virtual clock."""
-    parameters = KernelParameters(
-        preempt=boot.preempt,
-        watchdog_thresh_s=boot.watchdog_thresh_s,
-        rcu_stall_s=boot.rcu_stall_s,
-        workqueue_thresh_s=boot.workqueue_thresh_s,
-        hung_task_s=boot.hung_task_s,
-    )
+    parameters = KernelParameters(preempt=boot.preempt)
+    if boot.clock == "host":  # on the virtual clock the kernel's own thresholds take seconds too
+        parameters = replace(
+            parameters,
+            watchdog_thresh_s=boot.watchdog_thresh_s,
+            rcu_stall_s=boot.rcu_stall_s,
+            workqueue_thresh_s=boot.workqueue_thresh_s,
+            hung_task_s=boot.hung_task_s,
+        )
     return BootPlan(
         kernel=kernel.build.boot_image,
         initramfs=image,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""gdb in a guest of the virtual clock, stopped at a moment that is the same every time."""
+"""gdb in a guest of the virtual clock, stopped where its record says that it last got on."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import process
+from harness.deadline import Deadline
 from harness.errors import InfraError
+from harness.target.channels import socket_pair
+from harness.target.icount import keep_on_one_cpu
 from harness.target.protocol import BootPlan
 from harness.target.qemu import Channels, check_plan, qemu_argv
+from harness.target.qmp import Monitor
 
 GDB = "gdb"
-#: The kernel's function behind every message of the agent (drivers/char/virtio_console.c).
-WRITES_MESSAGE = "port_fops_write"
+AGENT_LOG = "agent.log"
+#: Between two looks at what the guest has said, s.
+_POLL_S = 0.005
 #: Where there is no terminal: where every CPU is, and no more.
 REPORT = ("info threads", "thread apply all bt")
 
@@ -38,42 +44,38 @@ class Symbols:
     sources: Sequence[Path] = ()
 
 
-def stub_argv(plan: BootPlan, folder: Path, listener: int) -> list[str]:
-    """QEMU, halted before the first instruction, with a gdb stub on a socket that listens. Pure."""
-    # The channels go where they went when the trial was recorded: into files.
-    channels = Channels(*(f"file,path={folder / name}" for name in ("console.log", "agent.log")))
-    stub = ["-S", "-chardev", f"socket,id=gdb,fd={listener},server=on,wait=off", "-gdb", "chardev:gdb"]
-    return [*qemu_argv(plan, channels), *stub]
+def stub_argv(plan: BootPlan, folder: Path, monitor: int, listener: int) -> list[str]:
+    """QEMU with a monitor, and with a gdb stub on a socket that listens. Pure."""
+    # Console and messages go where they went when the trial was recorded: into files.
+    console, agent = (f"file,path={folder / name}" for name in ("console.log", AGENT_LOG))
+    return [
+        *qemu_argv(plan, Channels(console, agent, monitor=f"socket,fd={monitor}")),
+        # The end of the guest is no end of QEMU.
+        "-no-shutdown",
+        "-chardev", f"socket,id=gdb,fd={listener},server=on,wait=off",
+        "-gdb", "chardev:gdb",
+    ]  # fmt: skip
 
 
-def gdb_argv(symbols: Symbols, address: Path, message: int, *, batch: bool) -> list[str]:
-    """gdb that runs the guest until it is about to say its `message`th message (from 1). Pure."""
-    commands = [
-        "set confirm off",
-        "set pagination off",
-        *(f"directory {folder}" for folder in symbols.sources),
-    ]
+def gdb_argv(symbols: Symbols, address: Path, *, batch: bool) -> list[str]:
+    """gdb attached to a stub; with `batch` it says where every CPU is, and ends. Pure."""
+    commands = ["set confirm off", *(f"directory {folder}" for folder in symbols.sources)]
     if ".text" in symbols.sections:
-        others = [f"-s {name} {address:#x}" for name, address in symbols.sections.items() if name != ".text"]
+        others = [f"-s {name} {start:#x}" for name, start in symbols.sections.items() if name != ".text"]
         text = f"{symbols.sections['.text']:#x}"
         commands.append(" ".join(["add-symbol-file", str(symbols.module), text, *others]))
-    commands += [
-        f"target remote {address}",
-        f"break *{WRITES_MESSAGE}",
-        f"ignore 1 {message - 1}",
-        "continue",
-        "delete",
-        *(REPORT if batch else ("set pagination on",)),
-    ]
+    commands += [f"target remote {address}", *(REPORT if batch else ())]
     mode = ["-batch"] if batch else ["-quiet"]
     return [GDB, "-nx", *mode, str(symbols.vmlinux), *(word for line in commands for word in ("-ex", line))]
 
 
-def debug(plan: BootPlan, symbols: Symbols, message: int) -> int:
-    """Boot `plan`, stop it where it is about to say its `message`th message, and leave the user with gdb.
+def debug(plan: BootPlan, symbols: Symbols, said: Sequence[str], deadline: Deadline) -> int:
+    """Boot `plan`, stop it as soon as it has said the messages `said`, and leave the user with gdb.
 
-    Without a terminal gdb says where every CPU is, and ends. Returns gdb's exit status; InfraError if there
-    is no gdb or a file with symbols is gone.
+    A breakpoint that is passed on the way would change what the guest does; QEMU's monitor does not until it
+    stops it, a few ms of our time after the last of the messages. Without a terminal gdb says where every CPU
+    is, and ends. Returns gdb's exit status. InfraError: no gdb, symbols that are gone, a guest that says
+    something else.
     """
     process.require_program(GDB, hint="install the package gdb")
     check_plan(plan)
@@ -81,23 +83,44 @@ def debug(plan: BootPlan, symbols: Symbols, message: int) -> int:
         if not path.is_file():
             raise InfraError(f"{path} is not there any more", hint="build the kernel again")
     batch = not sys.stdin.isatty()
-    # In /tmp, for a socket's path is at most 107 bytes long.
-    with (
-        tempfile.TemporaryDirectory(prefix="hmm-gdb-", dir="/tmp") as name,
-        socket.socket(socket.AF_UNIX) as listener,
-    ):
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        # In /tmp, for a socket's path is at most 107 bytes long.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hmm-gdb-", dir="/tmp")))
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(folder / "gdb"))
         listener.listen(1)
-        number = listener.fileno()
-        guest = process.start(stub_argv(plan, folder, number), stderr=None, pass_fds=[number])
-        with process.running(guest), _ctrl_c_is_gdbs():
-            argv = gdb_argv(symbols, folder / "gdb", message, batch=batch)
-            # What gdb reads is the terminal; it has none, it reads nothing.
-            source = subprocess.DEVNULL if batch else None
-            gdb = process.start(argv, stdin=source, stdout=None, stderr=None, foreground=True)
-            with process.running(gdb):
-                return gdb.wait()
+        ours, theirs = socket_pair(stack)
+        passed = [theirs.fileno(), listener.fileno()]
+        argv = stub_argv(plan, folder, *passed)
+        guest = stack.enter_context(process.running(process.start(argv, stderr=None, pass_fds=passed)))
+        keep_on_one_cpu(guest.pid)
+        theirs.close()
+        monitor = Monitor(ours)
+        stack.callback(monitor.close)
+        _follow(folder / AGENT_LOG, said, deadline)
+        monitor.execute("stop")
+        stack.enter_context(_ctrl_c_is_gdbs())
+        # gdb reads the terminal, or nothing.
+        source = subprocess.DEVNULL if batch else None
+        argv = gdb_argv(symbols, folder / "gdb", batch=batch)
+        gdb = process.start(argv, stdin=source, stdout=None, stderr=None, foreground=True)
+        return stack.enter_context(process.running(gdb)).wait()
+
+
+def _follow(log: Path, said: Sequence[str], deadline: Deadline) -> None:
+    """Wait for the messages. InfraError if others come, or none."""
+    while not deadline.expired:
+        lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
+        heard = [line.decode("utf-8", errors="backslashreplace") for line in lines[: len(said)]]
+        if heard != list(said[: len(heard)]):
+            number = next(n for n, (a, b) in enumerate(zip(heard, said, strict=False), 1) if a != b)
+            raise InfraError(
+                f"the guest says something else than recorded: message {number}, {heard[number - 1]}"
+            )
+        if len(heard) == len(said):
+            return
+        time.sleep(_POLL_S)
+    raise InfraError(f"the guest has not said {len(said)} messages in time", hint="is this machine busy?")
 
 
 @contextlib.contextmanager

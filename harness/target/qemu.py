@@ -21,7 +21,7 @@ from harness.errors import HarnessError, InfraError, UserError
 from harness.target.channels import Lines, socket_pair
 from harness.target.cmdline import effective_cmdline
 from harness.target.filechannel import FileChannel
-from harness.target.icount import virtual_clock
+from harness.target.icount import keep_on_one_cpu, virtual_clock
 from harness.target.memory import nameless_listener, save_core
 from harness.target.protocol import (
     AgentLine,
@@ -212,6 +212,8 @@ class QemuGuest:
                 self._power_on = time.monotonic()
                 self._process = process.start(argv, stdout=log, pass_fds=descriptors)
                 stack.callback(process.stop, self._process, grace_s=_STOP_GRACE_S)
+            if plan.clock == "virtual":
+                keep_on_one_cpu(self._process.pid)
             for end in theirs:
                 end.close()
             self._console = console

@@ -17,6 +17,8 @@ from harness.target.samples import parse_registers, vcpu_samples
 #: QEMU answers nobody while it writes an image of the memory, and not for long on a host that is loaded:
 #: a late sample is no fault, so the sampler waits as long as QEMU lives.
 _PATIENCE_S = 86400.0
+#: From the end of the monitor's connection to that of QEMU, at most, s.
+_ENDING_S = 5.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -27,19 +29,24 @@ def sample_cpus(
     over: threading.Event,
     emit: Callable[[bool, tuple[VcpuSample, ...]], None],
 ) -> None:
-    """Call `emit(running, cpus)` every `every_s` seconds until `over` is set or QEMU, process `pid`, ends.
+    """Call `emit(running, cpus)` every `every_s` seconds until `over` is set: QEMU, process `pid`, has ended.
+
+    MonitorGone if the monitor is lost and QEMU lives on: without samples a silence could not be dated.
 
     Under TCG the RIP of a running CPU is the beginning of the block of instructions that it is at: from QEMU
     7.2 on every jump stores it (gen_jmp_rel(), target/i386/tcg/translate.c), before that all but jumps within
     a page, so that it was at most a timer tick old. Nothing is asked of the CPU, which does not stop for it.
     """
-    with contextlib.suppress(MonitorGone):
+    try:
         threads = _threads(monitor)
         while not over.is_set():
             text = monitor.hmp("info registers -a", Deadline.after(_PATIENCE_S))
             running = monitor.running
             emit(running, vcpu_samples(parse_registers(text), thread_times(pid, threads)))
             over.wait(every_s)
+    except MonitorGone:
+        if not over.wait(_ENDING_S):
+            raise
 
 
 def _threads(monitor: Monitor) -> dict[int, int]:

@@ -7,6 +7,7 @@ import argparse
 import json
 
 from harness.cache import Cache
+from harness.deadline import Deadline
 from harness.display import Display
 from harness.experiment.replay import recorded_trial, replay_trial
 from harness.experiment.trial import INITRAMFS
@@ -18,10 +19,10 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     trial = recorded_trial(arguments.trial.resolve(), INITRAMFS, Cache(arguments.cache.resolve()))
     if arguments.gdb:
-        onset = trial.onset()
-        display.note(f"to message {onset} of {len(trial.agent)}, the last that showed progress")
+        said = trial.until_onset()
+        display.note(f"to message {len(said)} of {len(trial.agent)}, the last that showed progress")
         display.close()
-        return debug(trial.plan, trial.symbols(), onset)
+        return debug(trial.plan, trial.symbols(), said, Deadline.after(trial.limit_s))
     with display.step(f"replay of {trial.folder.name}"):
         comparison = replay_trial(trial, QemuTarget())
     display.close()

@@ -35,11 +35,12 @@ def _lost_s(was: VcpuSample, cpu: VcpuSample, wall_s: float) -> float:
     that is the guest's own doing. Where the host does not count the waiting, all that a CPU which was not
     halted did not run counts as lost.
     """
-    if cpu.wait_s > 0:
-        return cpu.wait_s - was.wait_s
-    if was.halted or cpu.halted:
-        return 0.0
-    return wall_s - (cpu.run_s - was.run_s)
+    waited_s, ran_s = cpu.wait_s - was.wait_s, cpu.run_s - was.run_s
+    busy = not (was.halted or cpu.halted)
+    # The host counts a wait when it is over: neither run nor waited is a wait that goes on.
+    if cpu.wait_s > 0 and (waited_s > 0 or ran_s > 0 or not busy):
+        return waited_s
+    return wall_s - ran_s if busy else 0.0
 
 
 class QuietTime:

@@ -60,6 +60,7 @@ class Watcher:
         self._console = ConsoleParser()
         self._console_began = False
         self._mark = ProgressMark()
+        self._greeted = False
         self._running = False
         self._moved_s = 0.0
         self._heard_s = 0.0
@@ -189,7 +190,8 @@ class Watcher:
         examination, self._pending = self._pending, None
         if examination is None:
             return []
-        if examination.proof != "none" and self._moved_s <= examination.since_s:
+        # One with gaps waits for the console's report or the stall.
+        if examination.proof == "cycle" and self._moved_s <= examination.since_s:
             self._proof = examination
         return [examination]
 
@@ -251,7 +253,8 @@ class Watcher:
             self._spin.moved()
             self._seen_at.clear()
         match message:
-            case Hello():
+            case Hello() if not self._greeted:
+                self._greeted = True
                 self._limits = self._limits.scaled(slowness(message))
                 self._spin.thresholds = self._limits
             case ModuleMessage() if self._symbols:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.arguments import experiment_named
+from harness.arguments import experiment_from, experiment_named
 from harness.assets import asset
+from harness.cli import parser
 from harness.config import (
     DebianTree,
     FolderTree,
@@ -175,3 +176,15 @@ def test_a_setting_without_key_or_value_is_refused(word: str) -> None:
             parse_settings([word])
         except UserError as error:
             raise UserError(f"{error.message} {error.hint}") from error
+
+
+def test_seeds_are_the_first_seed_and_the_number_of_trials() -> None:
+    arguments = parser().parse_args(["compare", "--clock", "virtual", "--seeds", "5..24"])
+    experiment = experiment_from(arguments, load_experiment("linux-7"))
+    assert (experiment.seed, experiment.trials, experiment.boot.clock) == (5, 20, "virtual")
+
+
+def test_one_seed_is_one_trial() -> None:
+    arguments = parser().parse_args(["compare", "--seeds", "0..0"])
+    experiment = experiment_from(arguments, load_experiment("linux-7"))
+    assert (experiment.seed, experiment.trials, experiment.boot.clock) == (0, 1, "host")

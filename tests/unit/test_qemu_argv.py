@@ -83,6 +83,48 @@ def test_q35_on_kvm_differs_in_machine_bus_and_accelerator_only() -> None:
     assert qemu_argv(plan, CHANNELS) == expected
 
 
+VIRTUAL = [
+    "-accel",
+    "tcg,thread=single",
+    "-icount",
+    "shift=5,sleep=off",
+    "-rtc",
+    "base=2026-01-01T00:00:00,clock=vm",
+    "-seed",
+    "7",
+    "-global",
+    "virtio-mmio.ioeventfd=off",
+]
+STOPS_BY_ITSELF = (
+    "nokaslr softlockup_panic=1 sysctl.kernel.hardlockup_panic=1 sysctl.kernel.panic_on_rcu_stall=1"
+    " workqueue.panic_on_stall=1 sysctl.kernel.hung_task_panic=1 oops=panic skew_tick=1 preempt=none"
+)
+
+
+def test_the_virtual_clock_golden() -> None:
+    plan = replace(PLAN, clock="virtual", seed=7)
+    expected = list(MICROVM)
+    accel = expected.index("-accel")
+    expected[accel : accel + 2] = VIRTUAL
+    append = expected.index("-append") + 1
+    expected[append] = expected[append].replace("nokaslr preempt=none", STOPS_BY_ITSELF)
+    assert qemu_argv(plan, CHANNELS) == expected
+
+
+def test_the_virtual_clock_on_q35_reads_its_queues_in_step_too() -> None:
+    argv = qemu_argv(replace(PLAN, clock="virtual", machine="q35"), CHANNELS)
+    assert argv[argv.index("-global") + 1] == "virtio-serial-pci.ioeventfd=off"
+
+
+def test_the_seed_of_a_plan_counts_on_the_virtual_clock_only() -> None:
+    assert qemu_argv(replace(PLAN, seed=7), CHANNELS) == MICROVM
+
+
+def test_the_virtual_clock_needs_tcg(plan: BootPlan) -> None:
+    with pytest.raises(UserError, match="needs TCG"):
+        check_plan(replace(plan, clock="virtual", accel="kvm"))
+
+
 def test_monitors_are_added_for_whoever_looks_from_outside() -> None:
     channels = replace(CHANNELS, monitor="socket,fd=7", memory="socket,fd=8,server=on,wait=off")
     assert qemu_argv(PLAN, channels) == [

@@ -166,16 +166,25 @@ def test_a_movement_ends_the_suspicion() -> None:
     assert not seen.wants_examination
 
 
-@pytest.mark.parametrize("proof", ["cycle", "partial"])
-def test_a_proof_is_fatal_once_its_time_has_come(proof: Proof) -> None:
+def test_a_cycle_is_fatal_once_its_time_has_come() -> None:
     host, seen = Host(), watcher()
     watch(seen, [*started(host), *host.samples(1.4, "halted", "do_swap_page")])
-    seen.examined(look(host.now + 0.3, proof=proof))
+    seen.examined(look(host.now + 0.3, proof="cycle"))
     assert not seen.fatal and seen.reading, "what the guest said before may still be on its way"
     seen.tick(host.now + 0.31)
     assert seen.fatal and not seen.reading and not seen.wants_examination
     watch(seen, host.samples(8.0, "halted", "do_swap_page"))
     assert not seen.wants_examination, "one proof is enough"
+
+
+def test_a_proof_with_gaps_waits_for_more() -> None:
+    host, seen = Host(), watcher()
+    watch(seen, [*started(host), *host.samples(1.4, "halted", "do_swap_page")])
+    seen.examined(look(host.now + 0.3, proof="partial"))
+    watch(seen, host.samples(1.0, "halted", "do_swap_page"))
+    assert not seen.fatal
+    watch(seen, host.samples(4.0, "halted", "do_swap_page"))
+    assert seen.wants_examination, "the next look may see more"
 
 
 def test_a_proof_is_void_if_a_counter_had_moved_after_all() -> None:

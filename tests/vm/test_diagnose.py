@@ -12,9 +12,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import zstandard
 
 from harness.deadline import Deadline
 from harness.diagnose.diagnosis import Diagnosis, diagnose
+from harness.diagnose.elf import read_elf
 from harness.diagnose.evidence import Limits, collect
 from harness.diagnose.image import SymbolFiles, open_live
 from harness.diagnose.text import cycle_text
@@ -102,11 +104,6 @@ def stressed(
         yield Running(guest, kernel, folder)
 
 
-def verb(*words: str) -> Ran:
-    done = subprocess.run([str(HARNESS), *words], capture_output=True, text=True, timeout=60, check=False)
-    return Ran(done.returncode, done.stdout, done.stderr)
-
-
 def check_cycle(found: Diagnosis) -> None:
     assert (found.proof, found.gaps) == ("cycle", ()), cycle_text(found)
     assert tuple(edge.kind for edge in found.cycle) == KINDS
@@ -123,22 +120,80 @@ def check_cycle(found: Diagnosis) -> None:
     assert len(text) == 6 and max(map(len, text)) <= 78, text
 
 
-def test_a_livelock_is_proven_live_and_again_from_its_memory_image(newest: Kernels, tmp_path: Path) -> None:
-    with stressed(newest, "unfixed", tmp_path) as running:
+@dataclass(frozen=True)
+class Saved:
+    """A livelock as it was diagnosed live, and its memory image."""
+
+    found: Diagnosis
+    image: Path
+    vmlinux: Path
+    module: Path
+
+    def verb(self, *words: str, image: Path | None = None, vmlinux: Path | None = None) -> Ran:
+        """`hmm-harness diagnose`, offline."""
+        argv = [str(HARNESS), "diagnose", str(image or self.image), "--vmlinux", str(vmlinux or self.vmlinux)]
+        done = subprocess.run([*argv, *words], capture_output=True, text=True, timeout=60, check=False)
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def saved(newest: Kernels, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    folder = tmp_path_factory.mktemp("livelock")
+    with stressed(newest, "unfixed", folder) as running:
         found = running.until_proven()
-        check_cycle(found)
-        image = tmp_path / "memory.elf.zst"
+        image = folder / "memory.elf.zst"
         running.guest.save_memory(image, Deadline.after(PATIENCE_S))
+    return Saved(found, image, running.symbols.vmlinux, running.symbols.modules[0])
+
+
+def test_a_livelock_is_proven_live(saved: Saved) -> None:
+    check_cycle(saved.found)
+
+
+def test_its_memory_image_proves_it_again(saved: Saved, tmp_path: Path) -> None:
     picture = tmp_path / "cycle.svg"
-    debug = running.kernel.programs.module_debug
-    words = ["diagnose", str(image), "--vmlinux", str(running.kernel.build.vmlinux), "--module", str(debug)]
-    ran = verb(*words, "--json", "--svg", str(picture))
+    ran = saved.verb("--module", str(saved.module), "--json", "--svg", str(picture))
     assert ran.status == 1, ran.err
     offline = ran.json
     assert offline["proof"] == "cycle" and [edge["kind"] for edge in offline["cycle"]] == list(KINDS)
-    live = [edge.source for edge in found.cycle if not edge.source.startswith("folio:")]
+    # The spinner may be at another page of its range by then.
+    live = [edge.source for edge in saved.found.cycle if not edge.source.startswith("folio:")]
     assert [edge["source"] for edge in offline["cycle"] if not edge["source"].startswith("folio:")] == live
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+
+
+def test_without_the_modules_symbols_the_kernels_own_suffice(
+    saved: Saved, base_kernel: BootableKernel
+) -> None:
+    ran = saved.verb("--module", str(base_kernel.programs.module_debug), "--json")
+    assert ran.status == 1, ran.err
+    assert any("no symbols for module hmm_harness" in gap for gap in ran.json["gaps"])
+
+
+def test_the_vmlinux_of_another_build_is_refused_with_both_ids(
+    saved: Saved, base_kernel: BootableKernel
+) -> None:
+    ran = saved.verb(vmlinux=base_kernel.build.vmlinux)
+    ids = [read_elf(path).build_id for path in (saved.vmlinux, base_kernel.build.vmlinux)]
+    assert (ran.status, ran.out) == (2, "") and all(number in ran.err for number in ids)
+
+
+def test_a_damaged_image_is_refused_or_its_gaps_are_named(saved: Saved, tmp_path: Path) -> None:
+    half = tmp_path / "half.zst"
+    half.write_bytes(saved.image.read_bytes()[: saved.image.stat().st_size // 2])
+    ran = saved.verb(image=half)
+    assert ran.status == 2 and "is cut off" in ran.err
+    whole = zstandard.ZstdDecompressor().stream_reader(saved.image.open("rb")).read()
+    for number in range(1, 6):
+        # A page in eleven is lost, another one each time.
+        holes = bytearray(whole)
+        for at in range((1 << 16) + 4096 * number, len(holes) - 4096, 11 * 4096):
+            holes[at : at + 4096] = bytes(4096)
+        path = tmp_path / "holes"
+        path.write_bytes(holes)
+        ran = saved.verb("--module", str(saved.module), image=path)
+        assert ran.status in (0, 1, 2) and "Traceback" not in ran.err, ran.err
+        assert ran.status != 1 or "proof:" in ran.out
 
 
 def test_a_livelock_of_the_old_tree_is_proven_as_well(linux_6_12: Kernels, tmp_path: Path) -> None:
