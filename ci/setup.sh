@@ -4,13 +4,14 @@
 
 setup_say() { printf 'setup: %s\n' "$*" >&2; }
 
+# setup_packages [PACKAGE...]: what ci/packages.debian lists, and these.
 setup_packages() {
     command -v dpkg-query >/dev/null 2>&1 || {
         setup_say "this is not Debian: install by hand what ci/packages.debian lists (hmm-harness doctor checks)"
         return 0
     }
     missing=
-    for package in $(sed 's/#.*//' ci/packages.debian); do
+    for package in $(sed 's/#.*//' ci/packages.debian) "$@"; do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
             missing="$missing $package"
     done

@@ -156,7 +156,7 @@ def _load(prog: drgn.Program, symbols: SymbolFiles, vmlinux: ElfFile, what: str)
         modules = list(prog.modules())
     except (drgn.MissingDebugInfoError, *UNREADABLE, OSError) as error:
         raise UserError(
-            f"the symbols of {symbols.vmlinux} cannot be used: {error}",
+            f"the symbols of {symbols.vmlinux} cannot be used: {str(error) or type(error).__name__}",
             hint="give the vmlinux of the kernel that ran, whole",
         ) from error
     kernel = next((module for module in modules if isinstance(module, drgn.MainModule)), None)

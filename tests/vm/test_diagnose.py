@@ -183,17 +183,17 @@ def test_a_damaged_image_is_refused_or_its_gaps_are_named(saved: Saved, tmp_path
     half.write_bytes(saved.image.read_bytes()[: saved.image.stat().st_size // 2])
     ran = saved.verb(image=half)
     assert ran.status == 2 and "is cut off" in ran.err
-    whole = zstandard.ZstdDecompressor().stream_reader(saved.image.open("rb")).read()
-    for number in range(1, 6):
-        # A page in eleven is lost, another one each time.
-        holes = bytearray(whole)
-        for at in range((1 << 16) + 4096 * number, len(holes) - 4096, 11 * 4096):
-            holes[at : at + 4096] = bytes(4096)
-        path = tmp_path / "holes"
-        path.write_bytes(holes)
-        ran = saved.verb("--module", str(saved.module), image=path)
-        assert ran.status in (0, 1, 2) and "Traceback" not in ran.err, ran.err
-        assert ran.status != 1 or "proof:" in ran.out
+    # A page in eleven is lost.
+    holes = tmp_path / "holes"
+    with saved.image.open("rb") as packed, holes.open("wb") as sink:
+        with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
+            for number, page in enumerate(iter(lambda: reader.read(4096), b"")):
+                if number < 16 or (number % 11 and any(page)):
+                    sink.seek(4096 * number)
+                    sink.write(page)
+        sink.truncate(4096 * number + len(page))
+    ran = saved.verb("--module", str(saved.module), image=holes)
+    assert ran.status in (0, 1, 2) and "Traceback" not in ran.err, ran.err
 
 
 def test_a_livelock_of_the_old_tree_is_proven_as_well(linux_6_12: Kernels, tmp_path: Path) -> None:
