@@ -41,6 +41,7 @@ PROGRAMS = {
     "perl": ("perl", True),
     "setpriv": ("util-linux", False),
     "busybox": ("busybox-static", False),
+    "gdb": ("gdb", False),
 }
 
 #: What the kernel's build tools or the guest's programs are compiled with: a probe in C, the package.

@@ -74,7 +74,7 @@ def diagnose(image: MemoryImage) -> Diagnosis:
 def conclude(facts: Facts, seconds: float = 0.0) -> Diagnosis:
     """The answer that the facts give. Pure."""
     graph = build_graph(facts)
-    cycles = sorted(find_cycles(graph), key=lambda cycle: (bool(_doubts(facts, cycle)), guesses(cycle)))
+    cycles = sorted(find_cycles(graph), key=lambda cycle: bool(_doubts(facts, cycle)))
     cycle = _told(facts, cycles[0]) if cycles else ()
     doubts = _doubts(facts, cycle) if cycle else []
     gaps = list(graph.gaps)

@@ -84,7 +84,8 @@ class WaitGraph:
 def find_cycles(graph: WaitGraph) -> list[tuple[Edge, ...]]:
     """The circles of blocking edges, each once, from its first node in the order of `graph.nodes`.
 
-    Short ones first; at most a few dozen, found within a bounded number of steps.
+    Those that say most first: all from data before derived, then short ones. At most a few dozen, found
+    within a bounded number of steps.
     """
     rank = {node.id: number for number, node in enumerate(graph.nodes)}
     found: list[tuple[Edge, ...]] = []
@@ -101,12 +102,7 @@ def find_cycles(graph: WaitGraph) -> list[tuple[Edge, ...]]:
                     found.append((*path, edge))
                 elif all(edge.target != passed.target for passed in path):
                     stack.append((edge.target, (*path, edge)))
-    return sorted(found, key=len)
-
-
-def find_cycle(graph: WaitGraph) -> tuple[Edge, ...]:
-    """The circle that says most: all of it from data before derived, then the shortest; empty without one."""
-    return min(find_cycles(graph), key=lambda cycle: (guesses(cycle), len(cycle)), default=())
+    return sorted(found, key=lambda cycle: (guesses(cycle), len(cycle)))
 
 
 def rotated(cycle: Sequence[Edge], first: str) -> tuple[Edge, ...]:

@@ -17,12 +17,12 @@ from harness.experiment.replay import agent_of, console_of, provenance
 from harness.experiment.trial import INITRAMFS, guest_entries
 from harness.guest.guesttime import check_guest_time
 from harness.guest.initramfs import write_initramfs
-from harness.guest.plan import Exec, Insmod, PowerOff
+from harness.guest.plan import Exec, Insmod, PowerOff, Step
 from harness.guest.protocol import End, Hello
 from harness.results.runfolder import write_record
 from harness.target.protocol import BootPlan, GuestEnded, RawEvent
 from harness.target.qemu import QemuTarget
-from tests.vm.conftest import HARNESS
+from tests.vm.conftest import HARNESS, Kernels, harness
 from tests.vm.guests import messages_of
 
 pytestmark = pytest.mark.vm
@@ -51,7 +51,7 @@ def trial(kernel: BootableKernel, folder: Path, *, seed: int = 1, iterations: in
     """Boot and record, to the guest's own end."""
     folder.mkdir()
     stressor = ("trylock-starvation", f"iterations={iterations}", f"seed={seed}")
-    steps = [Insmod("/hmm_harness.ko"), Exec("/hmm-stressor", stressor), PowerOff()]
+    steps: list[Step] = [Insmod("/hmm_harness.ko"), Exec("/hmm-stressor", stressor), PowerOff()]
     plan = BootPlan(
         kernel=kernel.build.boot_image,
         initramfs=write_initramfs(folder / INITRAMFS, guest_entries(kernel.programs, steps)),
@@ -124,6 +124,14 @@ def test_the_verb_says_identical(hang: Trial) -> None:
     assert said["identical"] and said["difference"] is None
     assert (said["console_bytes"], said["agent_lines"]) == (len(hang.console), len(hang.agent))
     assert f"identical: {len(hang.console)} bytes of console" in done.stderr
+
+
+def test_what_run_records_replay_repeats(newest: Kernels, tmp_path: Path) -> None:
+    kernel = newest.experiment.arms["unfixed"].kernel
+    ran = harness("run", "--kernel", kernel, "--clock", "virtual", "--seed", "5", "--json", out=tmp_path)
+    assert (ran.status, ran.json["is_bug"]) == (1, True), ran.err
+    done = replay(Path(ran.json["evidence"]))
+    assert done.returncode == 0 and "identical: " in done.stdout, done.stdout + done.stderr
 
 
 def test_a_changed_byte_in_the_record_is_the_first_difference(hang: Trial) -> None:
