@@ -15,7 +15,7 @@ from harness.diagnose.image import SymbolFiles, open_live
 from harness.diagnose.text import cycle_text
 from harness.errors import HarnessError, InfraError
 from harness.guest.protocol import Hello
-from harness.target.protocol import Guest, GuestEnded
+from harness.target.protocol import Clock, Guest, GuestEnded
 from harness.watch.console import ConsoleEvent
 from harness.watch.examination import Examination, record_examination
 from harness.watch.observation import AgentMessage, Observation
@@ -42,9 +42,15 @@ class Observed:
 class Observer:
     """Watches one running guest, and freezes it for a look when the watcher wants one."""
 
-    def __init__(self, guest: Guest, watcher: Watcher, symbols: SymbolFiles, folder: Path) -> None:
-        """`folder` gets a line for each look."""
+    def __init__(
+        self, guest: Guest, watcher: Watcher, symbols: SymbolFiles, folder: Path, clock: Clock = "host"
+    ) -> None:
+        """`folder` gets a line for each look.
+
+        A guest on the virtual clock is watched to its own end: a repeat is compared with all of it.
+        """
         self._guest = guest
+        self._clock = clock
         self._watcher = watcher
         self._symbols = symbols
         self._folder = folder
@@ -86,7 +92,8 @@ class Observer:
 
     @property
     def _decided(self) -> bool:
-        return self._watcher.fatal and not self._watcher.reading
+        to_its_end = self._clock == "virtual"
+        return self._watcher.fatal and not self._watcher.reading and not to_its_end
 
     def _step(self, deadline: Deadline) -> list[Observation]:
         event = self._guest.next_event(deadline.sooner(TICK_S))

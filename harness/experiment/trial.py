@@ -137,7 +137,8 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     boot = boot_plan(plan.kernel, plan.boot, plan.stage, image, plan.seed)
     with open_record(folder, plan.record()) as update:
         initramfs.write_initramfs(image, guest_entries(plan.kernel.programs, plan.steps()))
-        update("running", provenance=provenance(boot, plan.kernel.programs))
+        ran_with = provenance(boot, plan.kernel.programs)
+        update("running", provenance=ran_with)
         begin = time.monotonic()
         observed, outcome = _run(plan, boot, folder)
         result = TrialResult(
@@ -161,7 +162,7 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
             console_s=_console_s(observed.observations),
             judged_until_s=observed.until_s,
         )
-        update("finished", provenance=provenance(boot, plan.kernel.programs), result=result.as_json())
+        update("finished", provenance=ran_with, result=result.as_json())
     return result
 
 
@@ -172,7 +173,8 @@ def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outco
     """
     deadline = Deadline.after(plan.timeout_s)
     with plan.stage.target.boot(boot, folder, deadline) as guest:
-        observer = Observer(guest, watcher_for(plan), symbol_files(plan.kernel), folder)
+        symbols = symbol_files(plan.kernel)
+        observer = Observer(guest, watcher_for(plan), symbols, folder, plan.boot.clock)
         observed = observer.observe(
             deadline,
             hello_by=deadline.sooner(HELLO_LIMIT_S),
