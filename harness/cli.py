@@ -18,8 +18,9 @@ from harness.errors import HarnessError, InfraError
 
 INTERRUPTED = 130
 
-EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; classify: nothing found),
-1 another verdict, 2 bad input, 3 a fault of the machine, 130 interrupted"""
+EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; classify: nothing found; diagnose: no
+cycle; replay: identical; selftest: all as expected), 1 another verdict, 2 bad input, 3 a fault of the
+machine, 130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,6 +19,11 @@ from harness.diagnose.facts import (
 from harness.diagnose.graph import Edge, Node, Sure, WaitGraph
 from harness.diagnose.preemption import stand
 
+#: Calls by which a reader knows where a spinner or a holder is.
+_LANDMARKS = frozenset(
+    {"hmm_range_fault", "hmm_range_fault_unlocked_timeout", "lru_add_drain_all", "migrate_vma_setup"}
+)
+
 
 def build_graph(facts: Facts) -> WaitGraph:
     """Every edge that the facts give; what is missing between them is a gap."""
@@ -72,13 +77,12 @@ class _Builder:
         folio = self.folios.get(spin.pfn)
         if task is None or folio is None:
             return
-        where = _place(task, spin.frame, spin.function)
         moment = "now" if spin.current else "in its range"
         self._edge(
             self._task(spin.pid),
             self._folio(spin.pfn),
             "spins on",
-            f"spins on CPU {task.cpu} in {where}",
+            f"spins on CPU {task.cpu} in {' < '.join([spin.function, *_landmarks(task, spin.frame + 1)])}",
             "data" if spin.current else "derived",
             _frame(task, spin.frame, spin.function),
             f"entry of {spin.address:#x} ({moment}): {spin.entry}, pfn {spin.pfn:#x}",
@@ -203,7 +207,7 @@ class _Builder:
             self._task(task.pid),
             here,
             "waits for",
-            f"awaits {work.function} ({wait.function}, {_file(task, wait.frame)})",
+            f"awaits {work.function} in {' < '.join(_landmarks(task, wait.frame)) or wait.function}",
             "data",
             _frame(task, wait.frame, wait.function),
             f"work {work.address:#x}: func {work.function}",
@@ -227,7 +231,7 @@ class _Builder:
         self._edge(here, self._task(worker.pid), "run by", f"run by {worker.name}", "data", evidence)
 
     def _queued(self, work: WorkFact, here: str, pool: PoolFact) -> None:
-        where = f"the pool of CPU {pool.cpu}" if pool.cpu >= 0 else f"unbound pool {pool.id}"
+        where = f"the worker pool of CPU {pool.cpu}" if pool.cpu >= 0 else f"unbound pool {pool.id}"
         there = self._node(f"pool:{pool.id}", where, f"{pool.pending} work items wait")
         stalled = f", no progress for {pool.stalled_s:.1f} s" if pool.stalled_s is not None else ""
         queue = f" ({work.workqueue})" if work.workqueue else ""
@@ -315,7 +319,7 @@ class _Builder:
             words += ["device private"] * folio.device_private + ["on the LRU"] * folio.lru
             facts = [", ".join(words), f"mapcount {folio.mapcount}, refcount {folio.refcount}"]
             facts += [f"{m.entry} in {m.comm}:{m.pid}" for m in folio.mappings]
-        return self._node(f"folio:{pfn:#x}", f"folio {pfn:#x}", *facts)
+        return self._node(f"folio:{pfn:#x}", f"folio pfn {pfn:#x}", *facts)
 
     def _node(self, id: str, label: str, *facts: str, kind: str = "") -> str:
         if id not in self.nodes:
@@ -334,6 +338,11 @@ class _Builder:
         blocks: bool = True,
     ) -> None:
         self.edges.append(Edge(source, target, kind, text, sure, evidence, since_s, blocks))
+
+
+def _landmarks(task: TaskFact, number: int) -> list[str]:
+    """Of the calls from a frame outwards, those by which a reader knows the bug."""
+    return [frame.function for frame in task.stack[number:] if frame.function in _LANDMARKS]
 
 
 def _place(task: TaskFact, number: int, function: str) -> str:

@@ -20,8 +20,9 @@ from harness.diagnose.svg import cycle_svg
 from harness.diagnose.text import cycle_text
 from harness.disk import disk_errors, write_atomically
 from harness.errors import HarnessError
+from harness.interrupts import interrupts_deferred
 from harness.target.protocol import ConsoleData, Guest, GuestEnded, Registers, Sample
-from harness.target.recording import replay
+from harness.target.recording import CONSOLE, replay
 from harness.watch.histogram import histogram, histogram_text
 from harness.watch.symbols import SymbolTable
 
@@ -69,6 +70,8 @@ class Manifest:
     """Everything that was wanted, in order."""
 
     pieces: tuple[Piece, ...]
+    #: Bytes of the console that were there before: what follows them the harness has made the guest say.
+    console_bytes: int
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
@@ -115,17 +118,20 @@ def collect(
     table: SymbolTable | None = None,
     diagnosis: Diagnosis | None = None,
     limits: Limits = Limits(),
+    since_s: float = 0.0,
 ) -> Manifest:
     """Fill `trial/evidence/` and say what is there. `trial` holds the guest's raw record.
 
-    `diagnosis`: the one that decided; without one, a look is taken now. The guest runs on afterwards. Its
-    events are taken from it while its answers are waited for. A guest that is gone gives what can be had
-    without it. InfraError only if the folder cannot be made, or the manifest not be written.
+    `since_s`: samples are counted from then on, s since power-on. `diagnosis`: the one that decided; without
+    one, a look is taken now. The guest runs on afterwards. Its events are taken from it while its answers are
+    waited for. A guest that is gone gives what can be had without it. InfraError only if the folder cannot be
+    made, or the manifest not be written.
     """
     begin = time.monotonic()
     folder = trial / FOLDER
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        console = (trial / CONSOLE).stat().st_size if (trial / CONSOLE).is_file() else 0
     collector = _Collector(folder)
     diagnosis = _memory(guest, collector, symbols, diagnosis, limits)
     if diagnosis:
@@ -133,12 +139,10 @@ def collect(
         collector.write("diagnosis.json", lambda: json.dumps(found.as_json(), ensure_ascii=False) + "\n")
         collector.write("cycle.txt", lambda: "\n".join(cycle_text(found)) + "\n")
         collector.write("cycle.svg", lambda: cycle_svg(found))
-    samples = (event for event in replay(trial) if isinstance(event, Sample))
+    samples = (event for event in replay(trial) if isinstance(event, Sample) and event.host_s >= since_s)
     collector.write("samples.txt", lambda: histogram_text(histogram(samples, table)))
     _answers(guest, collector, limits)
-    if limits.memory_s > 0:
-        _image(guest, collector, limits)
-    manifest = Manifest(tuple(collector.pieces), round(time.monotonic() - begin, 4))
+    manifest = Manifest(tuple(collector.pieces), console, round(time.monotonic() - begin, 4))
     write_atomically(folder / MANIFEST, json.dumps(manifest.as_json(), indent=2).encode() + b"\n")
     return manifest
 
@@ -155,7 +159,7 @@ def _memory(
     fresh: list[Diagnosis] = []
 
     def read() -> str:
-        with open_live(guest.memory_address, registers, symbols) as image:
+        with interrupts_deferred(), open_live(guest.memory_address, registers, symbols) as image:
             fresh.append(diagnosis or diagnose(image))
             tasks = read_all_stacks(image, Deadline.after(limits.stacks_s))
         return "\n".join(_stack_text(task) for task in tasks)
@@ -167,6 +171,8 @@ def _memory(
             write_atomically(collector.folder / "registers.txt", _registers_text(registers).encode())
         if registers:
             collector.write("stacks.txt", read)
+            if limits.memory_s > 0:
+                _image(guest, collector, limits)
     finally:
         with collector.piece("resume"):
             guest.resume()
@@ -209,6 +215,8 @@ def _image(guest: Guest, collector: _Collector, limits: Limits) -> None:
         if size > limits.memory_bytes:
             path.unlink()
             note.there, note.why = False, f"{size} bytes: more than the limit of {limits.memory_bytes}"
+        else:
+            note.why = "of the moment of stacks.txt; the guest ran on after the look that decided"
 
 
 def _registers_text(registers: Registers) -> str:

@@ -48,11 +48,11 @@ def _outranks(holder: TaskFact, policy: Policy, rt_priority: int) -> bool:
 
 
 def _above(name: str, cpu: CpuFact, holder: TaskFact, policy: Policy) -> Stand:
-    rank = f"{holder.policy} priority {holder.rt_priority}" if holder.policy == "rt" else holder.policy
+    rank = f"real-time priority {holder.rt_priority}" if holder.policy == "rt" else holder.policy
     if policy not in ("fair", "unknown", "idle"):
         return Stand(True, f"{rank} outranks it")
     if cpu.fair_server_ms is None:
         return Stand(False, f"{name}, {rank}, but real-time throttling lets it in")
     if cpu.fair_server_ms:
         return Stand(False, f"{name}, {rank}, but the fair server lets it in")
-    return Stand(True, f"{name}, {rank}, fair server off")
+    return Stand(True, f"{name}, {rank} over a fair task, fair server off")

@@ -15,6 +15,7 @@ from harness.diagnose.image import SymbolFiles, open_live
 from harness.diagnose.text import cycle_text
 from harness.errors import HarnessError, InfraError
 from harness.guest.protocol import Hello
+from harness.interrupts import interrupts_deferred
 from harness.target.protocol import Clock, Guest, GuestEnded
 from harness.watch.console import ConsoleEvent
 from harness.watch.examination import Examination, record_examination
@@ -141,7 +142,10 @@ class Observer:
     def _diagnose(self) -> Diagnosis:
         try:
             self._guest.pause()
-            with open_live(self._guest.memory_address, self._guest.registers(), self._symbols) as image:
+            with (
+                interrupts_deferred(),
+                open_live(self._guest.memory_address, self._guest.registers(), self._symbols) as image,
+            ):
                 return diagnose(image)
         finally:
             # Also a guest that did not seem to obey: it may have, too late.

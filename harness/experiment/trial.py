@@ -88,6 +88,10 @@ class TrialPlan:
             PowerOff(),
         ]
 
+    def symbols(self) -> SymbolFiles:
+        """What the guest's memory is read with."""
+        return SymbolFiles(self.kernel.build.vmlinux, (self.kernel.programs.module_debug,))
+
     def record(self) -> dict[str, Any]:
         """What the trial's `run.json` holds before anything has run."""
         return {
@@ -173,8 +177,7 @@ def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outco
     """
     deadline = Deadline.after(plan.timeout_s)
     with plan.stage.target.boot(boot, folder, deadline) as guest:
-        symbols = symbol_files(plan.kernel)
-        observer = Observer(guest, watcher_for(plan), symbols, folder, plan.boot.clock)
+        observer = Observer(guest, watcher_for(plan), plan.symbols(), folder, plan.boot.clock)
         observed = observer.observe(
             deadline,
             hello_by=deadline.sooner(HELLO_LIMIT_S),
@@ -183,14 +186,14 @@ def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outco
         )
         outcome = judge(observed.observations, plan.scenario.judge_by())
         if outcome.kind is not OutcomeKind.COMPLETED:
-            _keep_evidence(plan, guest, observed, folder)
+            _keep_evidence(plan, guest, observed, outcome, folder)
         guest.stop()
         while guest.next_event(Deadline.after(1.0)):
             pass  # recorded, as evidence
     return observed, outcome
 
 
-def _keep_evidence(plan: TrialPlan, guest: Guest, observed: Observed, folder: Path) -> None:
+def _keep_evidence(plan: TrialPlan, guest: Guest, observed: Observed, outcome: Outcome, folder: Path) -> None:
     """All that can still be had of the guest; nothing of it is judged."""
     limits = Limits(
         memory_s=IMAGE_LIMIT_S if plan.image_mb else 0.0, memory_bytes=plan.image_mb * 1024 * 1024
@@ -199,7 +202,7 @@ def _keep_evidence(plan: TrialPlan, guest: Guest, observed: Observed, folder: Pa
     known = observed.diagnosis if observed.diagnosis and observed.diagnosis.proof != "none" else None
     # The outcome is known: it must not be lost with the evidence.
     with contextlib.suppress(InfraError):
-        collect(guest, folder, symbol_files(plan.kernel), table, known, limits)
+        collect(guest, folder, plan.symbols(), table, known, limits, outcome.onset_s or 0.0)
 
 
 def watcher_for(plan: TrialPlan) -> Watcher:
@@ -209,11 +212,6 @@ def watcher_for(plan: TrialPlan) -> Watcher:
         limits = replace(limits, stall_s=math.inf)
     symbols = SymbolTable.load(plan.kernel.build.system_map)
     return Watcher(limits, symbols, plan.scenario.oracle.spin_functions)
-
-
-def symbol_files(kernel: BootableKernel) -> SymbolFiles:
-    """What the memory of a guest with this kernel is read with."""
-    return SymbolFiles(kernel.build.vmlinux, (kernel.programs.module_debug,))
 
 
 def _check(hello: Hello, boot: BootConfig) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import BootConfig
+from harness.diagnose.image import SymbolFiles
 from harness.experiment.kernels import BootableKernel
 from harness.experiment.trial import Stage, TrialPlan, run_trial
 from harness.guest.plan import Exec, Insmod, PowerOff, Step, Write
@@ -29,6 +30,10 @@ class CasePlan(TrialPlan):
 
     #: What is written to /dev/hmm_selftest.
     provoke: str = ""
+
+    def symbols(self) -> SymbolFiles:
+        """What the guest's memory is read with."""
+        return SymbolFiles(self.kernel.build.vmlinux, (self.kernel.programs.selftest_debug,))
 
     def steps(self) -> list[Step]:
         """What the guest's init does."""

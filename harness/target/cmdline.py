@@ -74,6 +74,10 @@ def effective_cmdline(plan: BootPlan) -> tuple[str, ...]:
     # threads for ever, and none is left for the thread that prints what the watchdog says (from 7.x on the
     # 8250 console has one, kernel/printk/nbcon.c): a silent hang. Without TSC the clock is settled before.
     clock = {"tcg": ("tsc=unstable",), "kvm": ()}[plan.accel]
+    # At boot the kernel waits ten ticks to see whether the timer interrupts come (timer_irq_works(),
+    # arch/x86/kernel/apic/io_apic.c) and panics if they do not: on a loaded host, emulated ones may not.
+    if plan.clock == "host" and plan.accel == "tcg":
+        clock = (*clock, "no_timer_check")
     return (
         "console=ttyS0",
         # Without it, a panic before the console is set up says nothing.

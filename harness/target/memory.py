@@ -82,7 +82,7 @@ def _stream(monitor: Monitor, path: Path, deadline: Deadline) -> None:
             os.close(far_end)
         command = "dump-guest-memory"
         answer = monitor.begin(command, paging=False, protocol="fd:memory")
-        compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=-1)
+        compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=-1, write_checksum=True)
         with compressor.stream_writer(sink, closefd=False) as writer:
             while True:
                 ready, _, _ = select.select([pipe], [], [], min(_LOOK_S, deadline.remaining))

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from harness.arguments import experiment_from, experiment_named
 from harness.config import Experiment
@@ -20,6 +23,7 @@ from harness.experiment.kernels import (
 )
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage
+from harness.process import command_line
 from harness.target.machine import pick_machine
 
 
@@ -43,3 +47,16 @@ def ready(
     machine = pick_machine(experiment.boot.machine)
     kernel = make_kernel(tree, kernel_of(experiment, arguments.kernel), patches, machine, workshop)
     return kernel, set_stage(experiment.boot, machine, kernel.build, workshop)
+
+
+@contextlib.contextmanager
+def kept_in(folder: Path, display: Display, go_on: Sequence[str] = ()) -> Iterator[None]:
+    """Should somebody interrupt the block, say where its evidence is, and by which command it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        display.close()
+        print(f"what was measured is in {folder}", file=sys.stderr)
+        if go_on:
+            print(f"go on with: {command_line(go_on)}", file=sys.stderr)
+        raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from harness.experiment.kernels import check_version, experiment_for, get_tree
 from harness.experiment.options import Workshop
 from harness.experiment.report import comparison_json, comparison_text
 from harness.experiment.statistics import VerdictKind
-from harness.process import command_line
 from harness.results.runfolder import (
     EXPERIMENT,
     keep_patches,
@@ -32,6 +30,7 @@ from harness.results.runfolder import (
 )
 from harness.scenario.catalogue import scenario_values
 from harness.target.machine import pick_machine
+from harness.verbs.common import kept_in
 
 #: An experiment whose only use is to say which tree is wanted when none was named.
 DEFAULT_EXPERIMENT = "linux-7"
@@ -63,7 +62,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         experiment = keep_patches(folder, experiment)
         write_experiment(folder, experiment)
     with open_record(folder, {"verb": "compare", "tree": tree.description, "reproduce": again}) as update:
-        try:
+        with kept_in(folder, display, [program(), "compare", "--resume", str(folder)]):
             update("building")
             check_version(experiment, tree)
             machine = pick_machine(experiment.boot.machine)
@@ -71,14 +70,6 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             stage = set_stage(experiment.boot, machine, next(iter(kernels.values())).build, workshop)
             update("running")
             done = compare(experiment, kernels, stage, folder, workshop, again)
-        except KeyboardInterrupt:
-            display.close()
-            print(f"what was measured is in {folder}", file=sys.stderr)
-            print(
-                f"go on with: {command_line([program(), 'compare', '--resume', str(folder)])}",
-                file=sys.stderr,
-            )
-            raise
         result = comparison_json(done, time.monotonic() - begin)
         text = comparison_text(done, time.monotonic() - begin)
         write_atomically(folder / "report.txt", f"{text.strip()}\n".encode())

@@ -12,7 +12,7 @@ from harness.experiment.report import trial_json, trial_text
 from harness.experiment.trial import TrialPlan, run_trial
 from harness.results.runfolder import make_run_folder, open_record
 from harness.scenario.catalogue import scenario_values
-from harness.verbs.common import experiment_with_kernel, ready
+from harness.verbs.common import experiment_with_kernel, kept_in, ready
 from harness.watch.kinds import OutcomeKind
 
 
@@ -40,7 +40,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             command=again,
         )
         update("running")
-        with display.step(f"trial of {scenario.name} on {arguments.kernel}"):
+        with kept_in(folder, display), display.step(f"trial of {scenario.name} on {arguments.kernel}"):
             result = run_trial(plan, folder)
         update("finished", result=result.as_json())
     evidence = str(folder / result.folder)

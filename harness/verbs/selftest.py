@@ -19,7 +19,7 @@ from harness.process import command_line
 from harness.results.runfolder import SCHEMA, make_run_folder, open_record, program
 from harness.selftest.cases import CASES, Case, Expected, case_json, choose_cases, load_cases
 from harness.selftest.run import CaseResult, run_case
-from harness.verbs.common import experiment_with_kernel, ready
+from harness.verbs.common import experiment_with_kernel, kept_in, ready
 
 HEADER = ("case", "expected", "reported", "seconds", "")
 
@@ -46,7 +46,11 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         for number, case in enumerate(happening, start=1):
             display.table(HEADER, _rows(results), running=f"{number} of {len(happening)}: {case.name}")
             again = _again(arguments, case)
-            results.append(run_case(case, number, kernel, experiment.boot, stage, folder, again))
+            with kept_in(folder, display):
+                result = run_case(case, number, kernel, experiment.boot, stage, folder, again)
+            if result.machine_failed:  # a host that was busy for a moment: once more
+                result = run_case(case, number, kernel, experiment.boot, stage, folder, again)
+            results.append(result)
             display.table(HEADER, _rows(results))
         skipped = [case for case in cases if case not in happening]
         report = _json(results, skipped, kernel, folder, time.monotonic() - begin)
@@ -83,7 +87,7 @@ def _rows(results: Sequence[CaseResult]) -> list[tuple[str, ...]]:
             _words(result.case.expect),
             _words(result.reported),
             f"{result.seconds:.1f}",
-            "" if result.as_expected else "MISSED",
+            "" if result.as_expected else "no answer" if result.machine_failed else "MISSED",
         )
         for result in results
     ]

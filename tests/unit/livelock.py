@@ -69,7 +69,9 @@ def livelock() -> Facts:
         0,
         stack=(
             Frame("__flush_work", "kernel/workqueue.c", 4448),
+            Frame("lru_add_drain_all", "mm/folio.c", 876),
             Frame("migrate_device_unmap", "mm/migrate_device.c", 605),
+            Frame("migrate_vma_setup", "mm/migrate_device.c", 770),
         ),
     )
     return Facts(
@@ -96,7 +98,7 @@ def livelock() -> Facts:
         pools=(PoolFact(6, 1, 0xFFFF88803ED1D800, 3, 4.0, (22, WORKER), WORKER),),
         works=(WorkFact(WORK, "lru_add_drain_per_cpu", "mm_percpu_wq", 6, True, 0),),
         waits=(Wait(HOLDER, "work", WORK, 0, "__flush_work"),),
-        holds=(Hold(HOLDER, PFN, 1, "migrate_device_unmap", True, "src[12] is 0x3ffe7fd03"),),
+        holds=(Hold(HOLDER, PFN, 2, "migrate_device_unmap", True, "src[12] is 0x3ffe7fd03"),),
         spins=(Spin(SPINNER, PFN, 0x7F85C580C000, 0, "do_swap_page", "device private", True, 64),),
     )
 

@@ -27,15 +27,15 @@ def test_the_livelock_is_proven_by_seven_edges_in_order() -> None:
     assert found.cycle[0].source == found.cycle[-1].target == f"task:{SPINNER}"
     assert all(edge.sure == "data" and edge.evidence for edge in found.cycle)
     assert found.frames == ("do_swap_page", "hmm_range_fault")
-    assert found.title.startswith(f"livelock: hmm-stressor:{SPINNER} -> folio {PFN:#x} -> ")
+    assert found.title.startswith(f"livelock: hmm-stressor:{SPINNER} -> folio pfn {PFN:#x} -> ")
 
 
 def test_the_livelock_is_told_in_six_lines() -> None:
     assert cycle_text(conclude(livelock())) == (
-        "hmm-stressor:38 spins on CPU 1 in do_swap_page (mm/memory.c:4807)",
-        "  on folio 0xfff9ff4, locked, device private, held by hmm-stressor:35",
-        "  which awaits lru_add_drain_per_cpu (__flush_work, kernel/workqueue.c:4448)",
-        "  queued on the pool of CPU 1 (mm_percpu_wq), no progress for 4.0 s",
+        "hmm-stressor:38 spins on CPU 1 in do_swap_page < hmm_range_fault",
+        "  on folio pfn 0xfff9ff4, locked, device private, held by hmm-stressor:35",
+        "  which awaits lru_add_drain_per_cpu in lru_add_drain_all < migrate_vma_setup",
+        "  queued on the worker pool of CPU 1 (mm_percpu_wq), no progress for 4.0 s",
         "  served by kworker/1:2:34, runnable, not running, needs CPU 1",
         "  occupied by hmm-stressor:38 for 4.1 s: preempt=none, in kernel mode",
     )
@@ -53,7 +53,7 @@ def test_a_fair_spinner_that_can_be_preempted_proves_nothing(model: Any) -> None
 @pytest.mark.parametrize(
     ("server_ms", "proof", "why"),
     [
-        (0.0, "cycle", "rt priority 1, fair server off"),
+        (0.0, "cycle", "real-time priority 1 over a fair task, fair server off"),
         (50.0, "none", "the fair server lets it in"),
         (None, "none", "real-time throttling lets it in"),
     ],

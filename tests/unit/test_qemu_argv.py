@@ -47,7 +47,7 @@ MICROVM = [
     "/run/initramfs.cpio",
     "-append",
     "console=ttyS0 earlycon=uart8250,io,0x3f8 quiet sysctl.kernel.printk=7 panic=-1 reboot=t"
-    " qemu_fw_cfg.ioport=0x14@0x510 tsc=unstable nokaslr preempt=none watchdog_thresh=1",
+    " qemu_fw_cfg.ioport=0x14@0x510 tsc=unstable no_timer_check nokaslr preempt=none watchdog_thresh=1",
     "-chardev",
     "socket,id=console,fd=5",
     "-serial",
@@ -79,7 +79,9 @@ def test_q35_on_kvm_differs_in_machine_bus_and_accelerator_only() -> None:
     ):
         expected[expected.index(old)] = new
     append = expected.index("-append") + 1
-    expected[append] = expected[append].replace("qemu_fw_cfg.ioport=0x14@0x510 tsc=unstable ", "")
+    expected[append] = expected[append].replace(
+        "qemu_fw_cfg.ioport=0x14@0x510 tsc=unstable no_timer_check ", ""
+    )
     assert qemu_argv(plan, CHANNELS) == expected
 
 
@@ -107,7 +109,7 @@ def test_the_virtual_clock_golden() -> None:
     accel = expected.index("-accel")
     expected[accel : accel + 2] = VIRTUAL
     append = expected.index("-append") + 1
-    expected[append] = expected[append].replace("nokaslr preempt=none", STOPS_BY_ITSELF)
+    expected[append] = expected[append].replace("no_timer_check nokaslr preempt=none", STOPS_BY_ITSELF)
     assert qemu_argv(plan, CHANNELS) == expected
 
 
