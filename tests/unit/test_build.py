@@ -283,10 +283,10 @@ def test_compiler_that_outlives_its_harness_cannot_mix_arms(tree: KernelTree, ca
     # The first compiler has read its source, and writes the object late: newer than the next arm's source.
     slow = (
         "\t@new=$(O)/../$(@F).$$$$; gcc -g -c -o $$new $<; if test -e $(O)/../fast; then cp $$new $@; "
-        "else touch $(O)/compiled; sleep 2; cp $$new $@; touch $(O)/../late-$(@F); fi"
+        "else touch $(O)/compiled-$(@F); sleep 2; cp $$new $@; touch $(O)/../late-$(@F); fi"
     )
     makefile.write_text(text.replace("\t@gcc -g -c -o $@ $<", slow), encoding="utf-8")
-    killed(tree, cache, signal.SIGKILL, "compiled")
+    killed(tree, cache, signal.SIGKILL, "compiled-memory.o")
     (cache.root / "workspaces/toy/fast").touch()
     arm = changing("\tlocked = 1;", "\tlocked = 0x5ca1ab1e;")
     build(request(tree, arm), cache)
