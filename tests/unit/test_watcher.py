@@ -13,6 +13,7 @@ from harness.watch.console import QUIET_S, ConsoleEvent
 from harness.watch.observation import AgentGarbage, AgentMessage, ConsoleBegan, Ended, Observation, Stall
 from harness.watch.thresholds import Thresholds
 from harness.watch.watcher import Watcher
+from tests.unit import watching
 
 STALL_S = 5.0
 LIMITS = Thresholds(stall_s=STALL_S)
@@ -32,15 +33,7 @@ def progress(host_s: float, iteration: int, count: int) -> AgentLine:
 
 def watch(events: Sequence[RawEvent], ticks: Sequence[float] = ()) -> Watcher:
     """A watcher that saw the events, and was told the time in between."""
-    watcher = Watcher(LIMITS)
-    times = sorted(ticks)
-    for event in events:
-        while times and times[0] < event.host_s:
-            watcher.tick(times.pop(0))
-        watcher.observe(event)
-    for host_s in times:
-        watcher.tick(host_s)
-    return watcher
+    return watching.watch(Watcher(LIMITS), events, ticks)
 
 
 def stalls(observations: Sequence[Observation]) -> list[Stall]:
