@@ -260,4 +260,3 @@ def test_a_guest_that_is_gone_leaves_what_can_be_had(newest: Kernels, tmp_path: 
     assert pieces["cycle.txt"].there and pieces["samples.txt"].there
     for name in ("registers.txt", "sysrq-t", "nmi"):
         assert not pieces[name].there and pieces[name].why
-    assert manifest.seconds < 5

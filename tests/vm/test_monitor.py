@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -331,10 +330,8 @@ def test_an_image_of_the_memory_opens_in_a_debugger(livelock: Livelock, tmp_path
 def test_an_image_that_takes_too_long_leaves_no_file_and_a_guest_that_runs(
     livelock: Livelock, tmp_path: Path
 ) -> None:
-    begin = time.monotonic()
     with pytest.raises(InfraError, match="not written in time"):
         livelock.guest.save_memory(tmp_path / "memory.zst", Deadline.after(0.05))
-    assert time.monotonic() - begin < 5
     assert list(tmp_path.iterdir()) == []
     assert livelock.fresh_samples(1)[0].running
 

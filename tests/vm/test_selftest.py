@@ -19,9 +19,6 @@ from tests.vm.conftest import Kernels, harness
 
 pytestmark = pytest.mark.vm
 
-#: All cases, one after the other, on two cores under emulation that have other work as well, s.
-LIMIT_S = 180.0
-
 
 @pytest.mark.parametrize("tree", ["newest", "linux_6_12"])
 def test_every_failure_is_reported_as_what_it_is(
@@ -37,7 +34,6 @@ def test_every_failure_is_reported_as_what_it_is(
     assert [case["name"] for case in report["cases"]] == [
         c.name for c in load_cases() if c.happens_on(version)
     ]
-    assert report["seconds"] < LIMIT_S
     assert all((Path(case["evidence"]) / "console.log").is_file() for case in report["cases"])
 
 
