@@ -39,7 +39,6 @@ from harness.target.qemu import SAMPLE_S, QemuGuest, QemuTarget
 from harness.target.sampler import sample_cpus
 
 BLOCK_S = 2.0
-LIMIT_S = 3600.0
 
 
 def plan_for(kernel: BootableKernel, folder: Path) -> BootPlan:

@@ -184,8 +184,8 @@ def as_wanted(sample: Sample, results: list[TrialResult]) -> bool:
 
 HEAD = """\
 Onset: the last moment any counter of the stressor moved. The watchdog reports after 2 x watchdog_thresh = 2 s
-(the kernel's default: 20 s); in brackets of how many guests it had by 15 s after the
-proof. Times: median, worst, s.
+(the kernel's default: 20 s); in brackets of how many guests it had by 15 s after the proof.
+Times: median, worst, s.
 
 | sample | trials | outcomes | proven by a cycle | onset to verdict | onset to the kernel's watchdog |
 |---|---|---|---|---|---|

@@ -45,13 +45,11 @@ class Symbols:
 
 
 def stub_argv(plan: BootPlan, folder: Path, monitor: int, listener: int) -> list[str]:
-    """QEMU with a monitor, and with a gdb stub on a socket that listens. Pure."""
+    """QEMU with a monitor, and with a gdb stub on a socket that listens; it outlives its guest. Pure."""
     # Console and messages go where they went when the trial was recorded: into files.
     console, agent = (f"file,path={folder / name}" for name in ("console.log", AGENT_LOG))
     return [
         *qemu_argv(plan, Channels(console, agent, monitor=f"socket,fd={monitor}")),
-        # The end of the guest is no end of QEMU.
-        "-no-shutdown",
         "-chardev", f"socket,id=gdb,fd={listener},server=on,wait=off",
         "-gdb", "chardev:gdb",
     ]  # fmt: skip

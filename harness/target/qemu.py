@@ -96,6 +96,8 @@ def qemu_argv(plan: BootPlan, channels: Channels) -> list[str]:
         "-chardev", f"{_kind(channels.agent)},id=agent{_options(channels.agent)}",
         "-device", f"virtserialport,chardev=agent,name={AGENT_PORT}",
         "-device", "vmcoreinfo",
+        # A guest that has shut down is ended by whoever listens to its monitor; see there.
+        *(["-no-shutdown"] if channels.monitor else []),
         *_monitor("monitor", channels.monitor),
         *_monitor("memory", channels.memory),
     ]  # fmt: skip
@@ -217,7 +219,7 @@ class QemuGuest:
             for end in theirs:
                 end.close()
             self._console = console
-            self._monitor = Monitor(monitor) if monitor else None
+            self._monitor = Monitor(monitor, quits=True) if monitor else None
             if self._monitor:
                 stack.callback(self._monitor.close)
             self._resources = stack.pop_all()

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 
 from harness.deadline import Deadline
 from harness.errors import InfraError
@@ -35,13 +35,23 @@ class Monitor:
 
     It connects in the background, so that it may be made before QEMU listens; the first command waits for
     that. Every method raises MonitorGone when QEMU ends, InfraError when it does not answer in time.
+
+    With `quits`, it ends a QEMU that waits (-no-shutdown) when its guest has shut down. A QEMU that ends by
+    itself while a command is under way may stand still for ever instead: 7.2 did in 27 of 270 boots sampled
+    every millisecond (monitor_cleanup() of monitor/monitor.c waits for the command, which waits for the main
+    loop), in none of 270 that were ended like this.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, quits: bool = False) -> None:
         self._client = QMPClient()
         self._running = True
+        self._over = False
         self._loop = asyncio.new_event_loop()
+        self._shutdown = EventListener("SHUTDOWN")
+        self._client.register_listener(self._shutdown)
         self._connected = self._loop.create_task(self._client.connect(connection))
+        if quits:
+            self._quitter = self._loop.create_task(self._quit_after_shutdown())
         self._thread = threading.Thread(target=self._loop.run_forever, name="monitor", daemon=True)
         self._thread.start()
 
@@ -87,8 +97,21 @@ class Monitor:
         self._thread.join()
         self._loop.close()
 
+    async def _quit_after_shutdown(self) -> None:
+        with contextlib.suppress(QMPError, OSError, EOFError):  # QEMU has ended otherwise
+            await self._connection()
+            status: Any = await self._client.execute("query-status")
+            # One that came before the session is in no event.
+            if status["status"] != "shutdown":
+                await self._shutdown.get()
+            # Commands are done in order: those under way before it, and from here on none after it.
+            self._over = True
+            await self._client.execute("quit")
+
     async def _execute(self, command: str, arguments: dict[str, object]) -> Any:
         await self._connection()
+        if self._over:
+            raise EOFError
         answer = await self._client.execute(command, arguments or None)
         # What happened before the answer was read before it.
         for event in self._client.events.clear():

@@ -131,6 +131,7 @@ def test_monitors_are_added_for_whoever_looks_from_outside() -> None:
     channels = replace(CHANNELS, monitor="socket,fd=7", memory="socket,fd=8,server=on,wait=off")
     assert qemu_argv(PLAN, channels) == [
         *MICROVM,
+        "-no-shutdown",
         "-chardev",
         "socket,id=monitor,fd=7",
         "-mon",
