@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.cache import Cache, digest
@@ -68,6 +69,7 @@ class KernelTree:
     ident: names the content; part of every key. description: what a report prints.
     origin: what trees that follow each other share (a repository, a folder); they share a workspace, so
     that the step from one to the next is an incremental build. immutable: nobody changes files below `path`.
+    changes_since: the paths that may differ from the tree of another identity; None where that is not known.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class KernelTree:
     description: str
     origin: str
     immutable: bool = True
+    changes_since: Callable[[str], frozenset[str] | None] | None = field(default=None, compare=False)
 
 
 def kernel_version(path: Path) -> str:
