@@ -62,29 +62,30 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What it costs to find out, s: a kernel that is not built yet, and a trial."""
+
+    build_s: float = 30.0
+    trial_s: float = 2.0
+
+
+@dataclass(frozen=True)
 class Knowledge:
     """All that trials have said so far. What is done next follows from it alone: a killed bisection goes on.
 
     tested: by place, both ends included. skipped: candidates that cannot be tested. ready: places whose
-    kernel is built already.
+    kernel is built already. costs: as measured so far.
     """
 
     history: History
     tested: Mapping[Place, Evidence] = field(default_factory=dict)
     skipped: frozenset[int] = frozenset()
     ready: frozenset[Place] = frozenset()
+    costs: Costs = Costs()
 
     def at(self, place: Place) -> Evidence:
         """The evidence of a place."""
         return self.tested.get(place, Evidence())
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What it costs to find out, s: a kernel that is not built yet, and a trial."""
-
-    build_s: float = 30.0
-    trial_s: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ about a kernel, neither good nor bad.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -132,6 +133,29 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
         return Interval(0.0, 1.0)
     interval = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="exact")
     return Interval(float(interval.low), float(interval.high))
+
+
+def rate_lower_bound(successes: int, trials: int, confidence: float) -> float:
+    """The exact one-sided lower bound of a proportion (Clopper and Pearson 1934); 0 without a success.
+
+    The same number bounds the rate where one went on to the n-th success: then the trials vary, not they.
+    """
+    if successes == 0:
+        return 0.0
+    test = binomtest(successes, trials, alternative="greater")
+    return float(test.proportion_ci(confidence_level=confidence, method="exact").low)
+
+
+def clean_trials_needed(confidence: float, rate: float) -> int:
+    """How many trials in a row without the bug rule out, at `confidence`, that it shows at `rate` or more.
+
+    n = ceil(ln(1 - confidence) / ln(1 - rate)), as all n are clean by chance with (1 - rate)^n; at least 1.
+    Assumes that trials are independent and the rate is the same at every kernel that has the bug. ValueError
+    for a rate of 0: no number is enough.
+    """
+    if not 0.0 < rate <= 1.0 or not 0.0 <= confidence < 1.0:
+        raise ValueError(f"rate {rate}, confidence {confidence}")
+    return 1 if rate == 1.0 else max(1, math.ceil(math.log(1.0 - confidence) / math.log1p(-rate)))
 
 
 def fisher_p(
