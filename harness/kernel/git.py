@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from harness.cache import Cache, digest
@@ -14,11 +16,28 @@ from harness.kernel.spec import GitSpec, KernelTree, kernel_version, recall, rem
 from harness.process import Completed, run
 from harness.progress import Progress
 
-_QUIET = {
+QUIET = {
     "GIT_TERMINAL_PROMPT": "0",
     "LC_ALL": "C",
     "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=20",
 }
+
+#: What git tells programs that it starts (a hook, `git rebase --exec`): it would lead to that repository.
+_STRAY = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+
+#: Seconds to find out which paths differ between two commits.
+_DIFF_S = 120.0
 
 #: Part of the identity of every git tree, and thereby of its builds' keys and of the record of its workspace:
 #: what goes by another suffix, or none, may be of another revision's source.
@@ -29,6 +48,45 @@ class _Unknown(Exception):
     """The repository answers, and has no such revision."""
 
 
+def git_command(*words: str) -> list[str]:
+    """How git is started: on the repository the words name, whoever owns it, and on no other."""
+    stray = [word for name in _STRAY if name in os.environ for word in ("-u", name)]
+    options = ("-c", "advice.detachedHead=false", "-c", "safe.directory=*")
+    return [*(("env", *stray) if stray else ()), "git", *options, *words]
+
+
+def git_ident(commit: str) -> str:
+    """The identity of the tree of a commit (full id)."""
+    return f"git-{commit[:20]}{_IDENT_SUFFIX}"
+
+
+def git_origin(url: str) -> str:
+    """What all trees of a repository share. url: as `locate` gives it."""
+    return f"git-{digest([url])[:16]}"
+
+
+def paths_between(git_dir: Path, commit: str, ident: str) -> frozenset[str] | None:
+    """The paths that differ between a commit and the tree of an identity; None if that is not known here.
+
+    commit: at least 20 digits.
+    """
+    match = re.fullmatch(rf"git-([0-9a-f]{{20}}){_IDENT_SUFFIX}", ident)
+    if match is None:
+        return None
+    words = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--end-of-options", match[1], commit)
+    done = run(
+        git_command(f"--git-dir={git_dir}", *words),
+        deadline=Deadline.after(_DIFF_S),
+        env=QUIET,
+        check=False,
+        merge_stderr=False,
+    )
+    # A name that is not UTF-8 could not be found again.
+    if not done.ok or "\ufffd" in done.output:
+        return None
+    return frozenset(name for name in done.output.split("\0") if name)
+
+
 def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadline) -> KernelTree:
     """The tree at a revision. A local repository is fetched from, its checkout is not looked at.
 
@@ -37,10 +95,10 @@ def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadlin
     """
     if spec.revision.startswith("-") or spec.url_or_path.startswith("-"):
         raise UserError(f"{spec} starts with a dash", hint="give a URL or path, and a revision")
-    url, local = _locate(spec.url_or_path)
-    name = digest([url])[:16]
-    store = _Store(cache.folder("git") / f"{name}.git", url, local, deadline)
-    with cache.lock(f"git-{name}", deadline, progress.note):
+    url, local = locate(spec.url_or_path)
+    origin = git_origin(url)
+    store = _Store(cache.folder("git") / f"{origin.removeprefix('git-')}.git", url, local, deadline)
+    with cache.lock(origin, deadline, progress.note):
         store.create()
         try:
             with progress.step(f"fetching {spec}"):
@@ -57,7 +115,7 @@ def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadlin
             progress.note(
                 f"{error.message.splitlines()[0]}; going on with {earlier[0].description} from the cache"
             )
-            return _identified(earlier[0])
+            return _identified(earlier[0], store.path)
         target = cache.root / "trees" / f"git-{commit[:20]}"
         if not target.is_dir():
             with progress.step(f"checking out {commit[:12]}"):
@@ -68,19 +126,19 @@ def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadlin
                 store.git("worktree", "repair", str(target))
                 store.git("worktree", "prune")
         shown = spec.revision if spec.revision.startswith(commit[:7]) else f"{spec.revision} ({commit[:12]})"
-        tree = KernelTree(
-            target, kernel_version(target), target.name, f"git {spec.url_or_path} {shown}", f"git-{name}"
-        )
+        description = f"git {spec.url_or_path} {shown}"
+        tree = KernelTree(target, kernel_version(target), target.name, description, origin)
         remember(cache, spec, tree)
-    return _identified(tree)
+    return _identified(tree, store.path)
 
 
-def _identified(tree: KernelTree) -> KernelTree:
+def _identified(tree: KernelTree, git_dir: Path) -> KernelTree:
     """The tree under the identity that builds go by; what is remembered of it is its folder's name."""
-    return replace(tree, ident=f"{tree.ident}{_IDENT_SUFFIX}")
+    commit = tree.ident.removeprefix("git-")
+    return replace(tree, ident=git_ident(commit), changes_since=partial(paths_between, git_dir, commit))
 
 
-def _locate(url_or_path: str) -> tuple[str, Path | None]:
+def locate(url_or_path: str) -> tuple[str, Path | None]:
     """The URL to fetch from, and the path if it is a local repository."""
     if url_or_path.startswith("file://"):
         url_or_path = url_or_path.removeprefix("file://")
@@ -101,24 +159,15 @@ class _Store:
 
     def create(self) -> None:
         if not (self.path / "HEAD").is_file():
-            run(["git", "init", "-q", "--bare", str(self.path)], deadline=self.deadline)
+            run(git_command("init", "-q", "--bare", str(self.path)), deadline=self.deadline)
             self.git("config", "remote.origin.url", self.url)
             self.git("config", "gc.auto", "0")
 
     def git(self, *words: str, check: bool = True, merge_stderr: bool = True) -> Completed:
-        # The local repository may belong to another user; it is only read.
         return run(
-            [
-                "git",
-                "-c",
-                "advice.detachedHead=false",
-                "-c",
-                "safe.directory=*",
-                f"--git-dir={self.path}",
-                *words,
-            ],
+            git_command(f"--git-dir={self.path}", *words),
             deadline=self.deadline,
-            env=_QUIET,
+            env=QUIET,
             check=check,
             merge_stderr=merge_stderr,
         )
@@ -161,7 +210,7 @@ class _Store:
     def _local_commit(self, path: Path, revision: str) -> str:
         if not path.exists():
             raise UserError(f"{path} does not exist", hint="the path of a git repository")
-        git = ["git", "-c", "safe.directory=*", "--no-optional-locks", "-C", str(path)]
+        git = git_command("--no-optional-locks", "-C", str(path))
         if not run([*git, "rev-parse", "--git-dir"], deadline=self.deadline, check=False).ok:
             raise UserError(
                 f"{path} is not a git repository", hint="use it as a folder, or give the repository's path"

@@ -81,8 +81,11 @@ class KernelTree:
     changes_since: Callable[[str], frozenset[str] | None] | None = field(default=None, compare=False)
 
 
-def kernel_version(path: Path) -> str:
-    """The version in a tree's top Makefile, e.g. "7.3.4". UserError if there is no kernel source."""
+def kernel_version(path: Path, called: str = "") -> str:
+    """The version in a tree's top Makefile, e.g. "7.3.4". UserError if there is no kernel source.
+
+    called: what the user calls the tree, if not by its path.
+    """
     makefile = path / "Makefile"
     try:
         text = makefile.read_text(encoding="utf-8", errors="replace")[:4096]
@@ -93,7 +96,7 @@ def kernel_version(path: Path) -> str:
     )
     if not found.get("VERSION") or not (path / "Kconfig").is_file():
         raise UserError(
-            f"{path} is not a kernel source tree", hint="it needs a top Makefile with VERSION, and a Kconfig"
+            f"{called or path} is not a kernel source tree", hint="it needs a top Makefile with VERSION, and a Kconfig"
         )
     numbers = ".".join(found.get(key) or "0" for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
     return f"{numbers}{found.get('EXTRAVERSION', '')}"

@@ -93,8 +93,11 @@ class SourceFolder:
         """Make the source the tree with `wanted` in place of the files of these paths (None: not there).
 
         A file is rewritten only if its content differs. What may differ from the tree is on record before
-        it is written, so that a run that is killed in between leaves nothing unknown.
+        it is written, so that a run that is killed in between leaves nothing unknown. InfraError if the tree
+        is not there any more.
         """
+        if not self._tree.path.is_dir():
+            raise InfraError(f"{self._tree.path} is gone", hint="run it again")
         state = self._read_state()
         doubtful = state.touched | frozenset(wanted)
         with disk_errors(self.folder):
@@ -102,19 +105,18 @@ class SourceFolder:
                 self._copy(deadline)
                 state = _State(None, state.touched, state.stamp)
             if state.tree != self._tree.ident:
-                self._write_state(_State(None, doubtful, state.stamp))
-                self._sync(doubtful, state.stamp)
+                changed = self._changed_since(state.tree)
+                if changed is None:
+                    self._write_state(_State(None, doubtful, state.stamp))
+                    self._sync(doubtful, state.stamp)
+                else:
+                    doubtful |= changed
             self._write_state(_State(self._tree.ident, doubtful, state.stamp))
             for path in sorted(doubtful):
-                content = wanted[path] if path in wanted else _content(self._tree.path / path)
-                mode = _mode(self._tree.path / path)
-                if _content(self.src / path) == content:
-                    continue
-                if content is None:
-                    self._remove(path)
+                if path in wanted:
+                    self._patch(path, wanted[path], state.stamp)
                 else:
-                    self._make_room(path)
-                    _put(self.src / path, content, mode, state.stamp)
+                    self._restore(path, state.stamp, trust_times=False)
             self._write_state(_State(self._tree.ident, frozenset(wanted), state.stamp))
 
     def stamp(self) -> None:
@@ -133,6 +135,34 @@ class SourceFolder:
         record = {"tree": state.tree, "touched": sorted(state.touched), "stamp": state.stamp}
         write_atomically(self._state, json.dumps(record).encode())
 
+    def _changed_since(self, ident: str | None) -> frozenset[str] | None:
+        """The paths that may differ from the tree of another identity; None if that is not known."""
+        if ident is None or self._tree.changes_since is None:
+            return None
+        return self._tree.changes_since(ident)
+
+    def _patch(self, name: str, content: bytes | None, stamp: int) -> None:
+        """Give a file this content (None: no such file), and the mode it has in the tree."""
+        ours, mode = self.src / name, _mode(self._tree.path / name)
+        if content is None:
+            self._remove(name)
+        elif ours.is_symlink() or _content(ours) != content or _mode(ours) != mode:
+            self._make_room(name)
+            _put(ours, content, mode, stamp)
+
+    def _restore(self, name: str, stamp: int, *, trust_times: bool = True) -> None:
+        """Make a file what it is in the tree. One of equal content, or trusted to be by its time, stays."""
+        theirs, ours = self._tree.path / name, self.src / name
+        if not _is_file(theirs):
+            self._remove(name)
+        elif not _alike(theirs, ours, trust_times):
+            self._make_room(name)
+            if theirs.is_symlink():
+                ours.unlink(missing_ok=True)
+                ours.symlink_to(os.readlink(theirs))
+            else:
+                _put(ours, theirs.read_bytes(), _mode(theirs), stamp)
+
     def _sync(self, leave: frozenset[str], stamp: int) -> None:
         """Make the source a copy of the tree, but for the paths in `leave`.
 
@@ -143,19 +173,14 @@ class SourceFolder:
         for name in set(all_files(self.src)) - names - leave:
             self._remove(name)
         for name in sorted(names - leave):
-            theirs, ours = self._tree.path / name, self.src / name
-            if not _alike(theirs, ours):
-                self._make_room(name)
-                if theirs.is_symlink():
-                    ours.unlink(missing_ok=True)
-                    ours.symlink_to(os.readlink(theirs))
-                else:
-                    _put(ours, theirs.read_bytes(), _mode(theirs), stamp)
+            self._restore(name, stamp)
         if not immutable and f"folder-{state_digest(self._tree.path)[:24]}" != self._tree.ident:
             raise InfraError(f"{self._tree.path} was changed while it was copied", hint="run it again")
 
     def _remove(self, name: str) -> None:
-        """Delete a file, and the folders that this leaves empty."""
+        """Delete a file if it is there, and the folders that this leaves empty."""
+        if not _is_file(self.src / name):
+            return
         (self.src / name).unlink()
         with contextlib.suppress(OSError):
             for folder in (self.src / name).parents:
@@ -196,12 +221,16 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
+def _is_file(path: Path) -> bool:
+    return path.is_symlink() or path.is_file()
+
+
 def _mode(path: Path) -> int:
     return path.stat().st_mode & 0o777 if path.is_file() else 0o644
 
 
-def _alike(one: Path, other: Path) -> bool:
-    """True if two files are the same file, look unchanged, or have the same content."""
+def _alike(one: Path, other: Path, trust_times: bool) -> bool:
+    """True if two files are the same file, have the same content, or (if times are trusted) the same time."""
     try:
         first, second = one.lstat(), other.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -212,7 +241,9 @@ def _alike(one: Path, other: Path) -> bool:
         return one.is_symlink() and other.is_symlink() and os.readlink(one) == os.readlink(other)
     if first.st_size != second.st_size or first.st_mode != second.st_mode:
         return False
-    return first.st_mtime_ns == second.st_mtime_ns or filecmp.cmp(one, other, shallow=False)
+    if trust_times and first.st_mtime_ns == second.st_mtime_ns:
+        return True
+    return filecmp.cmp(one, other, shallow=False)
 
 
 def _put(path: Path, content: bytes, mode: int, stamp: int) -> None:

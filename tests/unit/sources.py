@@ -7,11 +7,15 @@ import contextlib
 import hashlib
 import http.server
 import io
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import tarfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -98,6 +102,80 @@ def git(folder: Path, *words: str) -> str:
         capture_output=True,
         text=True,
     ).stdout.strip()
+
+
+@contextlib.contextmanager
+def git_daemon(folder: Path) -> Iterator[str]:
+    """A git server of the repositories below a folder, on the loopback; its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [
+            "git",
+            "daemon",
+            "--reuseaddr",
+            "--listen=127.0.0.1",
+            f"--port={port}",
+            "--export-all",
+            f"--base-path={folder}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = soon()
+        while True:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert server.poll() is None
+            assert not deadline.expired
+            time.sleep(0.02)
+        yield f"git://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def import_history(
+    folder: Path, parents: Sequence[Sequence[int]], files: Callable[[int], Mapping[str, str]]
+) -> list[str]:
+    """A repository of many commits, made in one go; their ids, parents before children.
+
+    parents: of each commit, positions of earlier ones; none: a root, which holds the toy. files: what a
+    commit writes (path -> text). Branch main is the last one; nothing is checked out.
+    """
+    git(folder.parent, "init", "-q", "-b", "main", str(folder))
+    toy = write_toy(folder.parent / f"{folder.name}-toy")
+    initial = {str(path.relative_to(toy)): path.read_text("utf-8") for path in toy.rglob("*.*")}
+    initial |= {name: (toy / name).read_text("utf-8") for name in ("Makefile", "Kconfig")}
+    stream: list[str] = []
+    for place, before in enumerate(parents):
+        # A commit without "from" on a new ref is a root.
+        stream += [f"commit refs/import/{place}", f"mark :{place + 1}"]
+        stream += [
+            f"committer T <t@example.org> {1_700_000_000 + 60 * place} +0000",
+            _data(f"change {place}"),
+        ]
+        stream += [f"{'merge' if rank else 'from'} :{parent + 1}" for rank, parent in enumerate(before)]
+        for path, text in (files(place) if before else {**initial, **files(place)}).items():
+            stream += [f"M 100644 inline {path}", _data(text)]
+    marks = folder / ".git/marks"
+    subprocess.run(
+        ["git", "-C", str(folder), "fast-import", "--quiet", "--done", f"--export-marks={marks}"],
+        input="\n".join([*stream, "done", ""]).encode(),
+        check=True,
+    )
+    ids = dict(line.split() for line in marks.read_text("utf-8").splitlines())
+    marks.unlink()
+    commits = [ids[f":{place + 1}"] for place in range(len(parents))]
+    git(folder, "update-ref", "refs/heads/main", commits[-1])
+    return commits
+
+
+def _data(text: str) -> str:
+    return f"data {len(text.encode())}\n{text}"
 
 
 def make_repository(folder: Path) -> Path:

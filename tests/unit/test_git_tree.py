@@ -1,14 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +15,7 @@ from harness.kernel.spec import (
 )
 from harness.kernel.workspace import SourceFolder
 from tests.unit.kernelroom import Notes, write_toy
-from tests.unit.sources import git, make_repository, serving, soon
+from tests.unit.sources import git, git_daemon, make_repository, serving, soon
 
 
 @pytest.fixture
@@ -85,40 +78,6 @@ def test_what_git_says_on_standard_error_is_no_answer(
     assert fetch_git(GitSpec(str(repository), "v1"), cache, Notes(), soon()).path.name == f"git-{commit[:20]}"
 
 
-@contextlib.contextmanager
-def git_daemon(folder: Path) -> Iterator[str]:
-    """A git server of the repositories below a folder, on the loopback; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            "git",
-            "daemon",
-            "--reuseaddr",
-            "--listen=127.0.0.1",
-            f"--port={port}",
-            "--export-all",
-            f"--base-path={folder}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = soon()
-        while True:
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert server.poll() is None
-            assert not deadline.expired
-            time.sleep(0.02)
-        yield f"git://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
 def test_revisions_by_url(repository: Path, cache: Cache, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", "--bare", str(repository), str(tmp_path / "served/bare.git"))
     commit = git(repository, "rev-parse", "v1")
@@ -169,3 +128,26 @@ def test_git_url_that_does_not_answer(cache: Cache) -> None:
         url = server.url
     with pytest.raises(InfraError, match="does not answer as a git repository"):
         fetch_git(GitSpec(url, "main"), cache, Notes(), soon())
+
+
+def test_a_revision_knows_how_it_differs_from_another(repository: Path, cache: Cache, tmp_path: Path) -> None:
+    old = fetch_git(GitSpec(str(repository), "v1"), cache, Notes(), soon())
+    new = fetch_git(GitSpec(str(repository), "main"), cache, Notes(), soon())
+    assert new.changes_since is not None
+    assert new.changes_since(old.ident) == frozenset({"mm/memory.c"})
+    assert new.changes_since(new.ident) == frozenset()
+    git(make_repository(tmp_path / "other"), "commit", "-q", "-a", "-m", "third")
+    other = fetch_git(GitSpec(str(tmp_path / "other"), "main"), cache, Notes(), soon())
+    for unknown in (old.path.name, "debian-7.3.4", other.ident, f"git-{'f' * 20}-2"):
+        assert new.changes_since(unknown) is None
+
+
+def test_a_git_that_started_the_harness_does_not_lead_it_astray(
+    repository: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = git(repository, "rev-parse", "v1")
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    tree = fetch_git(GitSpec(str(repository), "v1"), cache, Notes(), soon())
+    assert tree.path.name == f"git-{commit[:20]}"
+    assert not (tmp_path / "elsewhere").exists()

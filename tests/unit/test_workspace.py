@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from harness import cache as cache_module
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import InfraError
+from harness.kernel import workspace as workspace_module
 from harness.kernel.spec import KernelTree
 from harness.kernel.workspace import SourceFolder, building
 from tests.unit.kernelroom import MEMORY_C, toy_tree
@@ -100,6 +103,133 @@ def test_each_revision_is_built_from_its_own_source(cache: Cache) -> None:
         assert content(source.src) == content(tree.path)
     assert (source.src / "mm/same").samefile(one.path / "mm/same")
     assert content(one.path)["mm/changed"] == "1\n"
+
+
+def diff(one: KernelTree, other: KernelTree) -> frozenset[str]:
+    """The paths of files that differ between two trees, by their content, kind or mode."""
+    before, after = content(one.path), content(other.path)
+    names = before.keys() | after.keys()
+    modes = {
+        name for name in before.keys() & after.keys() if mode(one.path / name) != mode(other.path / name)
+    }
+    return frozenset(name for name in names if before.get(name) != after.get(name)) | modes
+
+
+def mode(path: Path) -> int:
+    return path.lstat().st_mode
+
+
+def knowing(trees: Sequence[KernelTree], asked: list[str]) -> list[KernelTree]:
+    """The trees, each able to say how it differs from the others; `asked` hears of whom."""
+    by_ident = {tree.ident: tree for tree in trees}
+
+    def changes_since(tree: KernelTree, ident: str) -> frozenset[str] | None:
+        asked.append(ident)
+        return diff(by_ident[ident], tree) if ident in by_ident else None
+
+    return [replace(tree, changes_since=partial(changes_since, tree)) for tree in trees]
+
+
+def test_a_tree_that_knows_what_changed_is_only_looked_at_there(cache: Cache) -> None:
+    asked: list[str] = []
+    one, two, three = knowing(
+        [
+            revision(cache, "one", mm__changed="1\n", old__gone="g\n", mm__link="->changed", mm__part="p\n"),
+            revision(
+                cache, "two", mm__changed="2\n", new__added="a\n", mm__link="->added", mm__part__a="a\n"
+            ),
+            revision(cache, "three", mm__changed="2\n", mm__link="plain\n", mm__part="->hmm.c"),
+        ],
+        asked,
+    )
+    (three.path / "mm/changed").chmod(0o755)
+    source = SourceFolder(cache, one)
+    source.bring_to({}, Deadline.after(10))
+    untouched = source.src / "mm/hmm.c"
+    untouched.unlink()
+    untouched.write_text("not looked at\n", encoding="utf-8")
+    for tree in (two, one, three, two, three, one):
+        SourceFolder(cache, tree).bring_to({}, Deadline.after(10))
+        assert content(source.src) == {**content(tree.path), "mm/hmm.c": "not looked at\n"}
+        assert mode(source.src / "mm/changed") == mode(tree.path / "mm/changed")
+    assert asked == ["one", "two", "one", "three", "two", "three"]
+
+
+def test_what_changed_joins_what_patches_touch(cache: Cache) -> None:
+    one, two = knowing(
+        [revision(cache, "one", mm__a="1\n", mm__b="1\n"), revision(cache, "two", mm__a="2\n", mm__b="1\n")],
+        [],
+    )
+    source = SourceFolder(cache, one)
+    source.bring_to({"mm/b": b"patched\n", "mm/new": b"new\n"}, Deadline.after(10))
+    SourceFolder(cache, two).bring_to({"mm/a": b"patched\n"}, Deadline.after(10))
+    assert content(source.src) == {**content(two.path), "mm/a": "patched\n"}
+    SourceFolder(cache, one).bring_to({"mm/b": None}, Deadline.after(10))
+    expected = content(one.path)
+    del expected["mm/b"]
+    assert content(source.src) == expected
+
+
+def test_a_patched_file_is_what_it_is_in_its_tree_but_for_its_content(cache: Cache) -> None:
+    one, two = knowing([revision(cache, "one", mm__a="1\n"), revision(cache, "two", mm__a="1\n")], [])
+    (two.path / "mm/a").chmod(0o755)
+    (two.path / "mm/b").symlink_to("a")
+    source = SourceFolder(cache, one)
+    for tree in (one, two, one):
+        SourceFolder(cache, tree).bring_to({"mm/a": b"patched\n"}, Deadline.after(10))
+        assert mode(source.src / "mm/a") == mode(tree.path / "mm/a")
+    SourceFolder(cache, two).bring_to({}, Deadline.after(10))
+    SourceFolder(cache, two).bring_to({"mm/b": b"1\n"}, Deadline.after(10))
+    assert content(source.src) == {**content(two.path), "mm/b": "1\n"}
+
+
+def test_the_time_of_a_file_that_was_patched_proves_nothing(tree: KernelTree, cache: Cache) -> None:
+    source = SourceFolder(cache, tree)
+    ours, theirs = source.src / "mm/memory.c", tree.path / "mm/memory.c"
+    source.bring_to({"mm/memory.c": MEMORY_C.replace("locked", "LOCKED").encode()}, Deadline.after(10))
+    os.utime(ours, ns=(theirs.stat().st_atime_ns, theirs.stat().st_mtime_ns))
+    source.bring_to({}, Deadline.after(10))
+    assert ours.read_text(encoding="utf-8") == MEMORY_C
+
+
+def test_a_run_that_is_killed_between_two_trees_leaves_nothing_unknown(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"mm__{letter}" for letter in "abcd"]
+    trees = [
+        revision(cache, "one", **dict.fromkeys(names, "1\n")),
+        revision(cache, "two", **dict.fromkeys(names, "2\n")),
+        revision(cache, "three", mm__a="1\n", mm__b="3\n", mm__c="2\n", mm__e="e\n"),
+    ]
+    one, two, three = knowing(trees, [])
+    put = workspace_module._put
+    for writes in range(5):
+        source = SourceFolder(cache, one)
+        source.bring_to({}, Deadline.after(10))
+        left = [None] * writes
+
+        def failing(path: Path, text: bytes, mode: int, stamp: int, left: list[None] = left) -> None:
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            put(path, text, mode, stamp)
+
+        monkeypatch.setattr(workspace_module, "_put", failing)
+        with contextlib.suppress(KeyboardInterrupt):
+            SourceFolder(cache, two).bring_to({}, Deadline.after(10))
+        monkeypatch.setattr(workspace_module, "_put", put)
+        SourceFolder(cache, three).bring_to({}, Deadline.after(10))
+        assert content(source.src) == content(three.path)
+
+
+def test_a_tree_that_is_gone_is_not_taken_for_an_empty_one(cache: Cache) -> None:
+    one, two = revision(cache, "one"), revision(cache, "two")
+    source = SourceFolder(cache, one)
+    source.bring_to({}, Deadline.after(10))
+    two.path.rename(two.path.with_name("moved"))
+    with pytest.raises(InfraError, match="two is gone"):
+        SourceFolder(cache, two).bring_to({}, Deadline.after(10))
+    assert content(source.src) == content(one.path)
 
 
 def test_what_was_no_part_of_the_change_keeps_its_time(cache: Cache) -> None:
