@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import (
+    DEFAULT_ERROR,
     Experiment,
     FolderTree,
     builtin_experiments,
@@ -31,6 +32,7 @@ _CHANGING: dict[str, object] = {
     **dict.fromkeys((*_BOOT, *_TOP, "seeds", "tree", "try_patch", "experiment"), None),
     "settings": [],
     "patch": [],
+    "until_sure": False,
 }
 
 
@@ -68,6 +70,8 @@ def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experime
     changes |= {name: given[name] for name in _TOP if name in given}
     if "seeds" in given:
         changes |= _seeds(given)
+    if given.get("until_sure") and base.error is None:
+        changes["error"] = DEFAULT_ERROR
     if changes["scenario"] != base.scenario:
         changes["set"] = {}  # those parameters are the other scenario's
     changes["set"] |= parse_settings(given.get("settings", []))

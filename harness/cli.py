@@ -18,9 +18,9 @@ from harness.errors import HarnessError, InfraError
 
 INTERRUPTED = 130
 
-EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; classify: nothing found; diagnose: no
-cycle; replay: identical; selftest: all as expected), 1 another verdict, 2 bad input, 3 a fault of the
-machine, 130 interrupted"""
+EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; bisect: one culprit, checked; classify:
+nothing found; diagnose: no cycle; replay: identical; selftest: all as expected), 1 another verdict, 2 bad
+input, 3 a fault of the machine, 130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--trials", type=int, metavar="N", help="trials an arm (default: 6)")
     compare.add_argument("--seeds", metavar="A..B", help="one trial an arm for each of these seeds")
+    compare.add_argument(
+        "--until-sure", action="store_true", help="end when the verdict stands; --trials is then the most"
+    )
     compare.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted comparison")
     _trial_options(compare)
     compare.set_defaults(verb="compare")
@@ -105,6 +108,44 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--kernel", required=True, help="a kernel of the experiment")
     _trial_options(run)
     run.set_defaults(verb="run")
+
+    bisect = commands.add_parser(
+        "bisect", help="which commit, patch or symbol brought a bug that shows only sometimes"
+    )
+    bisect.add_argument(
+        "--good", action="append", default=[], metavar="REV", help="a revision without the bug"
+    )
+    bisect.add_argument("--bad", metavar="REV", help="a revision with it (default: the tree's, or HEAD)")
+    bisect.add_argument(
+        "--path",
+        action="append",
+        default=[],
+        dest="paths",
+        metavar="PATH",
+        help="only commits that touch this",
+    )
+    bisect.add_argument(
+        "--skip", action="append", default=[], dest="skips", metavar="REV|A..B", help="do not test these"
+    )
+    bisect.add_argument("--first-parent", action="store_true", help="follow merges on their own side only")
+    bisect.add_argument("--confidence", type=_confidence, default=0.99, help="(default: %(default)s)")
+    bisect.add_argument(
+        "--method", choices=["classic", "bayes"], default="classic",
+        help="clean trials until good, or what tells most per second (default: %(default)s)",
+    )  # fmt: skip
+    what = bisect.add_mutually_exclusive_group()
+    what.add_argument(
+        "--bisect-patches", nargs="+", dest="series", metavar="FILE",
+        help="which patch of a series, on top of --tree",
+    )  # fmt: skip
+    what.add_argument(
+        "--bisect-config", action="store_true", dest="symbols",
+        help="which Kconfig symbol: --good and --bad are files of settings",
+    )  # fmt: skip
+    _kernel_options(bisect)
+    bisect.add_argument("--kernel", help="a kernel of the experiment, whose patches go on every commit")
+    _trial_options(bisect)
+    bisect.set_defaults(verb="bisect")
 
     boot = commands.add_parser("boot", help="a shell in the guest")
     _kernel_options(boot)
@@ -205,6 +246,13 @@ def _jobs(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError
+    return number
+
+
+def _confidence(text: str) -> float:
+    number = float(text)
+    if not 0.5 <= number < 1.0:
+        raise argparse.ArgumentTypeError("from 0.5 to below 1, as in 0.99")
     return number
 
 

@@ -18,6 +18,8 @@ EXPERIMENTS = Path(__file__).resolve().parent / "experiment" / "builtin"
 
 Preempt = Literal["none", "voluntary", "full", "lazy"]
 Role = Literal["control", "candidate"]
+#: How often, at most, a comparison until it is sure may call a candidate fixed that is as bad as the control.
+DEFAULT_ERROR = 0.05
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -131,6 +133,8 @@ class Experiment(Frozen):
     arms: dict[str, ArmConfig]
     boot: BootConfig = BootConfig()
     trials: Annotated[int, Field(ge=1, le=10000)] = 6
+    #: If given, `trials` is the most: it stops when the verdict stands, which is `fixed` wrongly so often.
+    error: Annotated[float, Field(ge=1e-6, le=0.5)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     #: The largest image of its memory (compressed) kept of a trial that does not complete, MB; 0: none.
     memory_image_mb: Annotated[int, Field(ge=0, le=65536)] = 64

@@ -12,7 +12,8 @@ from harness.deadline import Deadline
 from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel, make_kernel
 from harness.experiment.options import Workshop
-from harness.experiment.statistics import ArmTally, Verdict, decide, tally
+from harness.experiment.sequential import e_value
+from harness.experiment.statistics import ArmTally, Sequential, Verdict, VerdictKind, decide, tally
 from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint, run_trial
 from harness.kernel.build import KernelBuild
 from harness.kernel.tree import KernelTree
@@ -42,6 +43,8 @@ class Comparison:
     results: tuple[TrialResult, ...]
     tallies: Mapping[str, ArmTally]
     verdict: Verdict
+    #: What the verdict rests on if the number of trials was not fixed before.
+    sequential: Sequential | None
     #: The command that does it again.
     reproduce: str
 
@@ -83,8 +86,9 @@ def compare(
 ) -> Comparison:
     """Run all trials and judge. Trials that the folder holds already are not run again.
 
-    The number of trials is fixed beforehand: stopping early would spoil the intervals. Raises InfraError
-    when the first trial of an arm ends as `infra_error`, for all others would too.
+    The number of trials is fixed beforehand, as stopping early would spoil the intervals; or else, of an
+    experiment with an `error`, it stops as soon as its verdict stands. Raises InfraError when the first trial
+    of an arm ends as `infra_error`, for all others would too.
     """
     scenario, values = scenario_values(experiment)
     plans = [
@@ -105,9 +109,10 @@ def compare(
     ]
     done = finished_trials(folder, {arm: fingerprint(kernel) for arm, kernel in kernels.items()})
     results: list[TrialResult] = []
+    most = f"{'at most ' if experiment.error else ''}{len(plans)}"
     for number, plan in enumerate(plans, start=1):
         rows = [_row(result, experiment) for result in results]
-        workshop.progress.table(HEADER, rows, running=f"trial {number} of {len(plans)}: {plan.arm}")
+        workshop.progress.table(HEADER, rows, running=f"trial {number} of {most}: {plan.arm}")
         result = done.get((plan.arm, plan.index)) or run_trial(plan, folder)
         results.append(result)
         workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
@@ -115,13 +120,36 @@ def compare(
             raise InfraError(
                 f"the first trial of {plan.arm}: {result.title}", hint=f"see {folder / result.folder}"
             )
-    _write_repro(folder, plans, results)
+        if experiment.error and stands(*judged(experiment, results, scenario.oracle.windows)[1:]):
+            break
+    _write_repro(folder, plans[: len(results)], results)
+    tallies, verdict, sequential = judged(experiment, results, scenario.oracle.windows)
+    return Comparison(
+        folder, experiment, stage, kernels, tuple(results), tallies, verdict, sequential, reproduce
+    )
+
+
+def judged(
+    experiment: Experiment, results: Sequence[TrialResult], needs_windows: bool
+) -> tuple[dict[str, ArmTally], Verdict, Sequential | None]:
+    """The tally of each arm, the verdict, and what it rests on if the number of trials is not fixed."""
     tallies = {
-        name: tally(name, [r for r in results if r.arm == name], needs_windows=scenario.oracle.windows)
+        name: tally(name, [r for r in results if r.arm == name], needs_windows=needs_windows)
         for name in experiment.arms
     }
-    verdict = decide(tallies[experiment.arm_of("control")], tallies[experiment.arm_of("candidate")])
-    return Comparison(folder, experiment, stage, kernels, tuple(results), tallies, verdict, reproduce)
+    control, candidate = experiment.arm_of("control"), experiment.arm_of("candidate")
+    sequential = None
+    if experiment.error:
+        showed = {name: [r.is_bug for r in results if r.arm == name and r.kind.is_answer] for name in tallies}
+        sequential = Sequential(experiment.error, e_value(showed[control], showed[candidate]))
+    return tallies, decide(tallies[control], tallies[candidate], sequential), sequential
+
+
+def stands(verdict: Verdict, sequential: Sequential | None) -> bool:
+    """Whether no more trials are needed: the candidate shows the bug, or all that is asked for is there."""
+    if verdict.kind is VerdictKind.NOT_FIXED:
+        return True
+    return sequential is not None and sequential.sure and verdict.kind is not VerdictKind.INCONCLUSIVE
 
 
 def _trial_command(experiment: Experiment, arm: str, index: int, folder: Path) -> str:

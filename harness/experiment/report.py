@@ -6,11 +6,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from statistics import median
 from typing import Any, get_args
 
 from harness.display import elapsed
 from harness.experiment.compare import Comparison
+from harness.experiment.sequential import interval_at_any_time
+from harness.experiment.statistics import Interval, Sequential
 from harness.experiment.trial import kernel_json
 from harness.results.runfolder import SCHEMA, TrialResult
 from harness.watch.examination import Proof
@@ -31,11 +34,28 @@ def comparison_json(done: Comparison, seconds: float) -> dict[str, Any]:
         "set": dict(done.experiment.set),
         "arms": [_arm_json(done, name) for name in done.experiment.arms],
         "p_value": done.verdict.p_value,
+        "sequential": _sequential_json(done),
         "evidence": [str(done.folder / result.folder) for result in done.results],
         "repro": str(done.folder / "repro"),
         "seconds": round(seconds, 1),
         "reproduce": done.reproduce,
     }
+
+
+def _sequential_json(done: Comparison) -> dict[str, Any] | None:
+    if not done.sequential:
+        return None
+    return {
+        "error": done.sequential.error,
+        "e_value": done.sequential.e_value,
+        "stopped_after": len(done.results),
+    }
+
+
+def _ci95(done: Comparison, name: str) -> Interval:
+    """The exact interval, or one that holds however often somebody looked before the trials were ended."""
+    counted = done.tallies[name]
+    return interval_at_any_time(counted.reproduced, counted.answered) if done.sequential else counted.ci95
 
 
 def _arm_json(done: Comparison, name: str) -> dict[str, Any]:
@@ -59,7 +79,7 @@ def _arm_json(done: Comparison, name: str) -> dict[str, Any]:
         "reproduced": counted.reproduced,
         "windows": counted.windows,
         "rate": counted.rate,
-        "ci95": [counted.ci95.low, counted.ci95.high],
+        "ci95": list(astuple(_ci95(done, name))),
         "proofs": proofs(results),
         "onset_to_verdict_s": onset_to_verdict(results),
     }
@@ -92,13 +112,11 @@ def comparison_text(done: Comparison, seconds: float) -> str:
     lines = ["", f"verdict: {done.verdict.kind}", f"  {done.verdict.reason}", ""]
     head = ("arm", "kernel", "trials", "bug", "rate", "95 % interval", "windows", "outcomes")
     rows = [head, *(_arm_row(done, name) for name in done.experiment.arms)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines += [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines += [f"  {line}" for line in aligned(rows)]
     if done.verdict.p_value is not None:
         lines.append(f"  Fisher's exact p (two-sided): {done.verdict.p_value:.2g}")
+    if done.sequential:
+        lines += _sequential_lines(done, done.sequential)
     build = next(iter(done.kernels.values())).build
     boot = done.experiment.boot
     lines += [
@@ -123,7 +141,7 @@ def comparison_text(done: Comparison, seconds: float) -> str:
     shown = next((result for result in told if result.is_bug), next(iter(told), None))
     if shown:
         lines += ["", f"  {shown.arm}, trial {shown.index} (all of it in {shown.folder}):"]
-        lines += _evidence_lines(shown)
+        lines += evidence_lines(shown)
     lines += [
         "",
         f"  evidence     {done.folder}",
@@ -132,6 +150,24 @@ def comparison_text(done: Comparison, seconds: float) -> str:
         f"  took         {elapsed(seconds)}",
     ]
     return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of one length as lines whose columns are flush."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _sequential_lines(done: Comparison, sequential: Sequential) -> list[str]:
+    """Why it ended when it did, and what its numbers are worth."""
+    most = done.experiment.trials * len(done.experiment.arms)
+    return [
+        f"  ended after {len(done.results)} of at most {most} trials: e-value {sequential.e_value:.3g}, "
+        f"{1.0 / sequential.error:g} is enough (error {sequential.error:g})",
+        "  the intervals hold whenever one stops, so they are wider than those of a fixed number of trials",
+    ]
 
 
 def _proof_line(results: Sequence[TrialResult]) -> str:
@@ -145,7 +181,7 @@ def _proof_line(results: Sequence[TrialResult]) -> str:
     return text
 
 
-def _evidence_lines(result: TrialResult) -> list[str]:
+def evidence_lines(result: TrialResult) -> list[str]:
     """The cycle, and below it what the console said."""
     lines = [f"    {line}" for line in result.cycle]
     if result.cycle and result.signature:
@@ -169,14 +205,14 @@ def _telling(splat: Sequence[str]) -> Iterator[str]:
 
 
 def _arm_row(done: Comparison, name: str) -> tuple[str, ...]:
-    counted = done.tallies[name]
+    counted, interval = done.tallies[name], _ci95(done, name)
     return (
         name,
         done.experiment.arms[name].label,
         str(counted.trials),
         str(counted.reproduced),
         "-" if counted.rate is None else f"{counted.rate:.2f}",
-        f"{counted.ci95.low:.2f} to {counted.ci95.high:.2f}",
+        f"{interval.low:.2f} to {interval.high:.2f}",
         str(counted.windows),
         ", ".join(f"{count} {kind}" for kind, count in counted.outcomes),
     )

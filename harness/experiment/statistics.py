@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 import numpy as np
-from scipy.stats import binomtest, fisher_exact
+from scipy.stats import binom, binomtest, fisher_exact
 
 from harness.watch.kinds import OutcomeKind
 
@@ -103,8 +103,25 @@ class Verdict:
 
     kind: VerdictKind
     reason: str
-    #: Fisher's exact, two-sided; None if an arm has no answer.
+    #: Fisher's exact, two-sided; None if an arm has no answer, or the number of trials was not fixed before.
     p_value: float | None
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """What a comparison rests on that may stop at any trial; `harness.experiment.sequential` computes it.
+
+    error: how often, at most, a candidate as bad as the control may be called fixed. e_value: the evidence
+    against that it is; 1/error is enough.
+    """
+
+    error: float
+    e_value: float
+
+    @property
+    def sure(self) -> bool:
+        """Whether the evidence is enough."""
+        return self.e_value >= 1.0 / self.error
 
 
 def tally(name: str, outcomes: Iterable[Judged], *, needs_windows: bool = True) -> ArmTally:
@@ -158,6 +175,24 @@ def clean_trials_needed(confidence: float, rate: float) -> int:
     return 1 if rate == 1.0 else max(1, math.ceil(math.log(1.0 - confidence) / math.log1p(-rate)))
 
 
+def trials_needed(control_rate: float, candidate_rate: float = 0.0, power: float = 0.9) -> int | None:
+    """The fewest trials an arm with which `decide` says `fixed` at these rates, with `power` or more.
+
+    Exact, by enumeration (as Suissa and Shuster 1985 do for two binomials): the candidate never shows the
+    bug, and the control so often that the intervals do not overlap. All trials are taken to answer, and the
+    candidate to hit enough windows. None if no number up to 1000 does: a candidate that shows the bug now and
+    then is the likelier to, the longer it is tried.
+    """
+    trials = np.arange(1, 1001)
+    tail = (1.0 - CONFIDENCE) / 2.0
+    highest_of_none = 1.0 - tail ** (1.0 / trials)
+    # The control's lower bound is above p from the k-th on with P(Bin(n, p) >= k) < tail.
+    enough = binom.isf(tail, trials, highest_of_none) + 1
+    fixed = binom.sf(enough - 1, trials, control_rate) * (1.0 - candidate_rate) ** trials
+    found = np.flatnonzero(fixed >= power)
+    return int(trials[found[0]]) if len(found) else None
+
+
 def fisher_p(
     control: ArmTally, candidate: ArmTally, alternative: Literal["two-sided", "greater"] = "two-sided"
 ) -> float | None:
@@ -172,24 +207,26 @@ def fisher_p(
     return float(fisher_exact(table, alternative=alternative).pvalue)
 
 
-def decide(control: ArmTally, candidate: ArmTally) -> Verdict:
-    """The verdict on the candidate arm. In this order:
+def decide(control: ArmTally, candidate: ArmTally, sequential: Sequential | None = None) -> Verdict:
+    """The verdict on the candidate arm, of a number of trials that was fixed before, or else `sequential`.
+
+    In this order:
 
     1. `not_fixed`: the candidate failed with the bug's own signature, once is enough.
     2. `other_failure`: the candidate failed, always in another way.
     3. `inconclusive`: half of an arm's trials or more gave no answer, or an arm has none.
     4. `not_reproduced`: the control never failed with the bug's own signature (there is no positive control).
     5. `inconclusive`: the exact 95 % intervals of both rates overlap (of equal arms, six of six against none
-       of six is the smallest comparison in which they do not).
+       of six is the smallest comparison in which they do not); of `sequential`: its evidence is not enough.
     6. `inconclusive`: the candidate hit fewer windows than the control did in the trials in which it hung: it
        may have been tried less.
     7. `fixed`.
     """
-    kind, reason = _decide(control, candidate)
-    return Verdict(kind, reason, fisher_p(control, candidate))
+    kind, reason = _decide(control, candidate, sequential)
+    return Verdict(kind, reason, None if sequential else fisher_p(control, candidate))
 
 
-def _decide(control: ArmTally, candidate: ArmTally) -> tuple[VerdictKind, str]:
+def _decide(control: ArmTally, candidate: ArmTally, sequential: Sequential | None) -> tuple[VerdictKind, str]:
     if candidate.reproduced:
         return VerdictKind.NOT_FIXED, f"{_share(candidate)} still fail with the bug's own signature"
     if candidate.failed_otherwise:
@@ -205,9 +242,17 @@ def _decide(control: ArmTally, candidate: ArmTally) -> tuple[VerdictKind, str]:
         return VerdictKind.NOT_REPRODUCED, (
             f"none of {control.answered} trials of {control.name} failed with the bug's own signature{other}"
         )
-    if control.ci95.overlaps(candidate.ci95):
+    if sequential and not sequential.sure:
         return VerdictKind.INCONCLUSIVE, (
-            f"{_share(control)} fail, {_share(candidate)}: the 95 % intervals overlap, more trials are needed"
+            f"{_share(control)} fail, {_share(candidate)}: the evidence is {sequential.e_value:.2g}, for an "
+            f"error of {sequential.error:g} it takes {1.0 / sequential.error:g}: more trials are needed"
+        )
+    if not sequential and control.ci95.overlaps(candidate.ci95):
+        needed = trials_needed(control.reproduced / control.answered)
+        about = f" (some {needed} an arm at that rate)" if needed else ""
+        return VerdictKind.INCONCLUSIVE, (
+            f"{_share(control)} fail, {_share(candidate)}: the 95 % intervals overlap, more trials are "
+            f"needed{about}"
         )
     if candidate.windows < control.windows_to_hang:
         return VerdictKind.INCONCLUSIVE, (

@@ -11,11 +11,15 @@ import pytest
 from harness.experiment.statistics import (
     ArmTally,
     Interval,
+    Sequential,
     VerdictKind,
+    clean_trials_needed,
     clopper_pearson,
     decide,
     fisher_p,
+    rate_lower_bound,
     tally,
+    trials_needed,
 )
 from harness.judge import Outcome
 from harness.watch.kinds import OutcomeKind
@@ -206,3 +210,89 @@ def test_a_candidate_that_was_tried_less_than_the_control_is_not_fixed() -> None
     assert verdict.kind is VerdictKind.INCONCLUSIVE
     assert "18 windows" in verdict.reason and "24" in verdict.reason
     assert decide(control, arm("fixed", *[completed(4)] * 6)).kind is VerdictKind.FIXED
+
+
+def fixed_in(n: int, control_rate: float, candidate_rate: float) -> float:
+    """How likely `decide` says `fixed` of n trials an arm: all outcomes, each with its probability."""
+    candidate = arm("d", *[completed(20)] * n)
+    return sum(
+        math.comb(n, k) * control_rate**k * (1 - control_rate) ** (n - k) * (1 - candidate_rate) ** n
+        for k in range(n + 1)
+        if decide(arm("c", *[hang()] * k, *[completed(20)] * (n - k)), candidate).kind is VerdictKind.FIXED
+    )
+
+
+@pytest.mark.parametrize(
+    ("control", "candidate", "power"),
+    [(1.0, 0.0, 0.9), (0.9, 0.0, 0.9), (0.9, 0.01, 0.8), (0.6, 0.0, 0.5), (0.6, 0.0, 0.9)],
+)
+def test_trials_needed_is_the_first_number_that_the_rule_is_content_with(
+    control: float, candidate: float, power: float
+) -> None:
+    needed = trials_needed(control, candidate, power)
+    assert needed is not None
+    powers = [fixed_in(n, control, candidate) for n in range(1, needed + 1)]
+    assert powers[-1] >= power and all(value < power for value in powers[:-1])
+
+
+def test_no_number_of_trials_is_enough_for_a_candidate_that_is_not_fixed() -> None:
+    assert trials_needed(0.5, 0.1) is None
+    assert trials_needed(0.0) is None
+    assert trials_needed(1.0) == 6
+
+
+@pytest.mark.parametrize("trials", [1, 5, 12])
+def test_lower_bound_is_seldom_above_the_rate_by_enumeration(trials: int) -> None:
+    bounds = [rate_lower_bound(k, trials, 0.9) for k in range(trials + 1)]
+    for p in (step / 100 for step in range(101)):
+        above = sum(
+            math.comb(trials, k) * p**k * (1 - p) ** (trials - k)
+            for k, bound in enumerate(bounds)
+            if bound > p
+        )
+        assert above <= 0.1 + 1e-9, (p, above)
+    assert bounds[0] == 0.0 and bounds[trials] == pytest.approx(0.1 ** (1 / trials))
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.99, 0.999])
+def test_clean_trials_needed_is_the_first_number_that_rules_the_rate_out(
+    rate: float, confidence: float
+) -> None:
+    needed = clean_trials_needed(confidence, rate)
+    assert (1 - rate) ** needed <= (1 - confidence) * (1 + 1e-9)
+    assert needed == 1 or (1 - rate) ** (needed - 1) > (1 - confidence) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(("rate", "confidence"), [(0.0, 0.9), (1.1, 0.9), (0.5, 1.0), (0.5, -0.1)])
+def test_clean_trials_needed_refuses_what_no_number_answers(rate: float, confidence: float) -> None:
+    with pytest.raises(ValueError):
+        clean_trials_needed(confidence, rate)
+
+
+def test_a_sequential_verdict_rests_on_its_evidence_alone() -> None:
+    control, candidate = arm("unfixed", *[hang()] * 3), arm("fixed", *[completed()] * 3)
+    assert decide(control, candidate).kind is VerdictKind.INCONCLUSIVE
+    sure = decide(control, candidate, Sequential(0.05, 20.0))
+    assert sure.kind is VerdictKind.FIXED and sure.p_value is None
+    many = arm("unfixed", *[hang()] * 50), arm("fixed", *[completed()] * 50)
+    unsure = decide(*many, Sequential(0.01, 99.0))
+    assert unsure.kind is VerdictKind.INCONCLUSIVE
+    assert "the evidence is 99, for an error of 0.01 it takes 100" in unsure.reason
+
+
+@pytest.mark.parametrize(
+    ("control", "candidate", "kind"),
+    [
+        ([hang()], [hang()], VerdictKind.NOT_FIXED),
+        ([hang()], [self_deadlock()], VerdictKind.OTHER_FAILURE),
+        ([completed()], [completed()], VerdictKind.NOT_REPRODUCED),
+        ([hang(30)], [completed(29)], VerdictKind.INCONCLUSIVE),
+        ([hang()], [silent(OutcomeKind.TIMEOUT)], VerdictKind.INCONCLUSIVE),
+    ],
+)
+def test_evidence_does_not_outweigh_the_other_rules(
+    control: list[Outcome], candidate: list[Outcome], kind: VerdictKind
+) -> None:
+    verdict = decide(arm("unfixed", *control), arm("fixed", *candidate), Sequential(0.05, 1e6))
+    assert verdict.kind is kind

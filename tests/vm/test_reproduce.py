@@ -187,6 +187,16 @@ def test_a_candidate_that_still_hangs_is_not_fixed(newest: Kernels, tmp_path: Pa
     assert (ran.status, ran.json["verdict"]) == (1, "not_fixed")
 
 
+def test_until_sure_ends_when_the_verdict_stands(newest: Kernels, tmp_path: Path) -> None:
+    ran = harness("compare", "--until-sure", "--trials", "20", "--json", out=tmp_path)
+    result = ran.json
+    assert (ran.status, result["verdict"]) == (0, "fixed"), ran.err
+    sequential = result["sequential"]
+    # Of a bug that always shows, three trials an arm are enough; one that was lost adds a pair.
+    assert sequential["error"] == 0.05 and sequential["e_value"] >= 20
+    assert 6 <= sequential["stopped_after"] <= 8 and arm(result, "fixed")["reproduced"] == 0
+
+
 def test_without_a_positive_control_nothing_is_fixed(newest: Kernels, tmp_path: Path) -> None:
     _, fixed = names(newest)
     own = own_experiment(tmp_path, newest, fixed, fixed)
