@@ -30,9 +30,9 @@ class GuestPrograms:
     module: Path
     #: The same module with debug info, for reading stacks and memory images.
     module_debug: Path
-    #: The module that makes a guest fail on purpose, in the same two forms.
-    selftest: Path
-    selftest_debug: Path
+    #: The module that makes a guest fail on purpose, in the same two forms; None: not wanted.
+    selftest: Path | None
+    selftest_debug: Path | None
     stressor: Path
     init: Path
 
@@ -48,7 +48,13 @@ def _content(folder: Path, files: list[Path]) -> str:
 
 
 def build_guest_programs(
-    request: BuildRequest, build: KernelBuild, cache: Cache, progress: Progress, deadline: Deadline
+    request: BuildRequest,
+    build: KernelBuild,
+    cache: Cache,
+    progress: Progress,
+    deadline: Deadline,
+    *,
+    with_selftest: bool = True,
 ) -> GuestPrograms:
     """Build, or take from the cache, what the guest runs. BuildError with the first compiler error."""
     kmod = asset("kmod")
@@ -56,13 +62,15 @@ def build_guest_programs(
     files = [path for path in _sources(kmod) if not any(path.is_relative_to(other) for other in others)]
     bench = _Bench(request, build, cache, progress, deadline)
     module = bench.module(MODULE, kmod, files)
-    selftest = bench.module(SELFTEST, kmod / "selftest", _sources(kmod / "selftest"))
+    selftest = (
+        bench.module(SELFTEST, kmod / "selftest", _sources(kmod / "selftest")) if with_selftest else None
+    )
     programs = _static_programs(cache, progress, deadline)
     return GuestPrograms(
         module=module / MODULE,
         module_debug=module / f"{MODULE}.debug",
-        selftest=selftest / SELFTEST,
-        selftest_debug=selftest / f"{SELFTEST}.debug",
+        selftest=selftest and selftest / SELFTEST,
+        selftest_debug=selftest and selftest / f"{SELFTEST}.debug",
         stressor=programs / "hmm-stressor",
         init=programs / "init",
     )

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.assets import asset
@@ -21,6 +22,7 @@ from harness.config import (
 from harness.deadline import Deadline
 from harness.errors import UserError
 from harness.experiment.options import BUILD_LIMIT_S, FETCH_LIMIT_S, Workshop
+from harness.kernel.apply import apply_patches
 from harness.kernel.build import BuildRequest, KernelBuild, build_kernel
 from harness.kernel.kconfig import parse_setting
 from harness.kernel.patches import Catalogue, Patch, in_range, read_patches
@@ -88,9 +90,11 @@ def check_version(experiment: Experiment, tree: KernelTree) -> None:
         )
 
 
-def resolve_patches(names: Sequence[str], tree: KernelTree) -> tuple[Patch, ...]:
+def resolve_patches(
+    names: Sequence[str], tree: KernelTree, catalogue: Catalogue | None = None
+) -> tuple[Patch, ...]:
     """Catalogue ids and files, in order. UserError for an unknown one."""
-    catalogue = Catalogue.load()
+    catalogue = catalogue or Catalogue.load()
     patches: list[Patch] = []
     for name in names:
         path = Path(name)
@@ -101,21 +105,53 @@ def resolve_patches(names: Sequence[str], tree: KernelTree) -> tuple[Patch, ...]
     return tuple(patches)
 
 
+def patches_for_bisection(
+    names: Sequence[str], tree: KernelTree, catalogue: Catalogue | None = None
+) -> tuple[Patch, ...]:
+    """What goes on one of many commits: build fixes first, then the named changes as `resolve_patches` does.
+
+    The catalogue's build fixes for the tree's version are put on where they apply: a commit that one does not
+    fit either does not need it or will not compile. An enabler that does not cover the version is left off.
+    """
+    catalogue = catalogue or Catalogue.load()
+    fixes: list[Patch] = []
+    for fix in catalogue.build_fixes(tree.version):
+        with contextlib.suppress(UserError):
+            apply_patches(tree, [*fixes, fix])
+            fixes.append(fix)
+    wanted = [name for name in names if not catalogue.leaves_off(name, tree.version)]
+    return (*fixes, *resolve_patches(wanted, tree, catalogue))
+
+
+def kernel_request(
+    tree: KernelTree, patches: Sequence[Patch], settings: Sequence[str], machine: Machine
+) -> BuildRequest:
+    """What a kernel for a guest on `machine` is built from; `settings` as `parse_setting` reads them."""
+    return BuildRequest(
+        tree=tree,
+        patches=tuple(patches),
+        fragments=(asset("qemu", "kconfig", "base.config"), asset("qemu", "kconfig", f"{machine}.config")),
+        extra=tuple(parse_setting(setting) for setting in settings),
+    )
+
+
+def finish_kernel(request: BuildRequest, workshop: Workshop, *, with_selftest: bool = True) -> BootableKernel:
+    """Build a kernel and its guest's programs, or take them from the cache."""
+    request = replace(request, jobs=workshop.jobs)
+    deadline = Deadline.after(BUILD_LIMIT_S)
+    build = build_kernel(request, workshop.cache, workshop.progress, deadline)
+    programs = build_guest_programs(
+        request, build, workshop.cache, workshop.progress, deadline, with_selftest=with_selftest
+    )
+    return BootableKernel(build, programs)
+
+
 def make_kernel(
     tree: KernelTree, kernel: KernelConfig, extra_patches: Sequence[str], machine: Machine, workshop: Workshop
 ) -> BootableKernel:
-    """Build a kernel and its guest's programs, or take them from the cache."""
-    request = BuildRequest(
-        tree=tree,
-        patches=resolve_patches((*kernel.patches, *extra_patches), tree),
-        fragments=(asset("qemu", "kconfig", "base.config"), asset("qemu", "kconfig", f"{machine}.config")),
-        extra=tuple(parse_setting(setting) for setting in kernel.config),
-        jobs=workshop.jobs,
-    )
-    deadline = Deadline.after(BUILD_LIMIT_S)
-    build = build_kernel(request, workshop.cache, workshop.progress, deadline)
-    programs = build_guest_programs(request, build, workshop.cache, workshop.progress, deadline)
-    return BootableKernel(build, programs)
+    """The kernel that an experiment names, with these patches on top."""
+    patches = resolve_patches((*kernel.patches, *extra_patches), tree)
+    return finish_kernel(kernel_request(tree, patches, kernel.config, machine), workshop)
 
 
 def experiment_with(kernel: str) -> Experiment:

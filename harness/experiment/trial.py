@@ -223,11 +223,13 @@ def _check(hello: Hello, boot: BootConfig) -> None:
 
 def program_entries(programs: GuestPrograms) -> list[initramfs.Entry]:
     """Modules and stressor, where the plan looks for them."""
-    return [
+    entries = [
         initramfs.copy("hmm-stressor", programs.stressor, executable=True),
         initramfs.copy("hmm_harness.ko", programs.module),
-        initramfs.copy("hmm_selftest.ko", programs.selftest),
     ]
+    if programs.selftest:
+        entries.append(initramfs.copy("hmm_selftest.ko", programs.selftest))
+    return entries
 
 
 def guest_entries(programs: GuestPrograms, steps: Sequence[Step]) -> list[initramfs.Entry]:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,119 +17,31 @@ from harness.cache import Cache, digest
 from harness.deadline import Deadline
 from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError
-from harness.kernel.apply import Applied, PatchStack, apply_patches
-from harness.kernel.kconfig import Setting, merge, resolve
+from harness.kernel.apply import PatchStack, apply_patches
+from harness.kernel.kconfig import merge, resolve
 from harness.kernel.make import Toolchain, make_argv, make_env, run_make, toolchain
-from harness.kernel.patches import Patch
-from harness.kernel.spec import KernelTree
+from harness.kernel.product import BuildRequest, KernelBuild, PatchRecord, build_host
 from harness.kernel.workspace import SourceFolder, Workspace, building
 from harness.process import command_line, run
 from harness.progress import Progress, Step
 
+__all__ = [
+    "BuildRequest",
+    "KernelBuild",
+    "PatchRecord",
+    "build_host",
+    "build_kernel",
+    "resolved_config",
+    "workspace_at",
+]
+
 #: Part of every key: a change here makes all stored builds unknown.
 _SCHEMA = "1"
 _TARGETS = ("bzImage", "modules")
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """A kernel that is wanted.
-
-    fragments: files of configuration. extra: single settings on top. jobs: of make; 0 is one more than CPUs.
-    """
-
-    tree: KernelTree
-    patches: tuple[Patch, ...]
-    fragments: tuple[Path, ...]
-    extra: tuple[Setting, ...] = ()
-    jobs: int = 0
-
-
-@dataclass(frozen=True)
-class PatchRecord:
-    """What a report says of a patch. name: id in the catalogue, or the file's name. sha256: of the diff."""
-
-    name: str
-    title: str
-    role: str
-    status: str
-    note: str
-    sha256: str
-
-    @classmethod
-    def of(cls, applied: Applied) -> PatchRecord:
-        patch = applied.patch
-        return cls(patch.name, patch.title, patch.role, applied.status, patch.note, patch.sha256)
-
-
-@dataclass(frozen=True)
-class KernelBuild:
-    """A finished kernel in the cache, and what it was made of.
-
-    release: as `uname -r` prints it. seconds: that the build took, whenever it was. command: repeats the
-    make run. cached: it was there already. build_host: what /proc/version of the running kernel names.
-    """
-
-    key: str
-    folder: Path
-    release: str
-    tree: str
-    tree_ident: str
-    version: str
-    patches: tuple[PatchRecord, ...]
-    config_sha256: str
-    compiler: str
-    command: str
-    seconds: float
-    cached: bool
-
-    @property
-    def build_host(self) -> str:
-        return build_host(self.key)
-
-    @property
-    def bzimage(self) -> Path:
-        return self.folder / "bzImage"
-
-    @property
-    def vmlinux(self) -> Path:
-        """With DWARF."""
-        return self.folder / "vmlinux"
-
-    @property
-    def boot_image(self) -> Path:
-        """vmlinux without symbols, small, with the PVH entry note."""
-        return self.folder / "vmlinux.boot"
-
-    @property
-    def system_map(self) -> Path:
-        return self.folder / "System.map"
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "config"
-
-    @property
-    def module_symvers(self) -> Path:
-        return self.folder / "Module.symvers"
-
-    @property
-    def modules(self) -> Path:
-        """Root of lib/modules; empty if the configuration has no modules."""
-        return self.folder / "modules"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "build.log"
-
-    @property
-    def metadata(self) -> Path:
-        return self.folder / "metadata.json"
-
-
-def build_host(key: str) -> str:
-    """The host name a build carries: its key, so that a running kernel can be told to be this one."""
-    return f"harness-{key[:12]}"
+#: Trees of one origin whose configuration is remembered for the next one, the latest first.
+_RELATIVES = 4
+#: In an object folder: the key of the kernel that modules can be built against there.
+_PREPARED = ".harness-prepared"
 
 
 def build_kernel(request: BuildRequest, cache: Cache, progress: Progress, deadline: Deadline) -> KernelBuild:
@@ -148,6 +60,16 @@ def build_kernel(request: BuildRequest, cache: Cache, progress: Progress, deadli
         config = job.config()
         # Another harness may have built it while this one waited.
         return job.stored(config) or job.build(config)
+
+
+def resolved_config(request: BuildRequest, cache: Cache, progress: Progress, deadline: Deadline) -> str:
+    """The .config that a kernel would be built with. UserError: a patch or a setting that does not take."""
+    job = _Job(request, cache, progress, deadline)
+    known = job.known_config()
+    if known is not None:
+        return known
+    with job.source.locked(deadline, progress.note):
+        return job.config()
 
 
 @contextlib.contextmanager
@@ -180,41 +102,72 @@ class _Job:
 
     # Configuration
 
-    def _config_file(self) -> Path:
+    def _config_file(self, ident: str) -> Path:
+        """Where the configuration is kept that this request has in the tree of an identity."""
         changed = [
             f"{path} {_sum(content)}"
             for path, content in sorted(self.stack.files.items())
             if _is_config(path)
         ]
         wanted = sorted(setting.line for setting in self.settings)
-        parts = [_SCHEMA, self.request.tree.ident, self.tools.compiler, self.tools.arch]
-        name = digest([*parts, str(len(changed)), *changed, *wanted])[:32]
+        parts = [_SCHEMA, ident, self.tools.compiler, self.tools.arch]
+        base = [self.request.base_config] if self.request.base_config else []
+        name = digest([*parts, str(len(changed)), *changed, *wanted, *base])[:32]
         return self.cache.folder("configs") / f"{name}.config"
 
     def known_config(self) -> str | None:
         """The resolved configuration if it is known without looking at the source."""
+        return self._stored_config(self.request.tree.ident)
+
+    def _stored_config(self, ident: str) -> str | None:
         with contextlib.suppress(FileNotFoundError):
-            return self._config_file().read_text(encoding="utf-8")
+            return self._config_file(ident).read_text(encoding="utf-8")
         return None
 
     def config(self) -> str:
-        """The resolved and verified configuration."""
-        known = self.known_config()
-        if known is not None:
-            return known
+        """The resolved and verified configuration. Under the workspace's lock."""
+        ident = self.request.tree.ident
+        config = self._stored_config(ident)
+        if config is None:
+            config = self._relatives_config() or self._resolve()
+            write_atomically(self._config_file(ident), config.encode())
+        if self.request.tree.changes_since:
+            latest = [ident, *(other for other in self._relatives() if other != ident)][:_RELATIVES]
+            write_atomically(self._relatives_file(), json.dumps(latest).encode())
+        return config
+
+    def _relatives_file(self) -> Path:
+        return self.source.folder / "configured.json"
+
+    def _relatives(self) -> list[str]:
+        try:
+            return [str(ident) for ident in json.loads(self._relatives_file().read_text(encoding="utf-8"))]
+        except (FileNotFoundError, ValueError, TypeError):
+            return []
+
+    def _relatives_config(self) -> str | None:
+        """The configuration of a tree from which this one differs in nothing that could change it."""
+        since = self.request.tree.changes_since
+        for ident in self._relatives() if since else ():
+            config = self._stored_config(ident)
+            changed = since(ident) if since and config is not None else None
+            if changed is not None and not any(_is_config(path) for path in changed):
+                return config
+        return None
+
+    def _resolve(self) -> str:
         with self.progress.step("configuring the kernel") as step:
             step.update("preparing the source")
             self.source.bring_to(self.stack.files, self.deadline)
-            step.update("tinyconfig, fragments, olddefconfig")
+            step.update("olddefconfig" if self.request.base_config else "tinyconfig, fragments, olddefconfig")
             log = self._log("config")
             scratch = self.cache.folder("workspaces", self.source.name, "kconfig")
 
             def make(target: str) -> None:
                 self._make(self._argv(scratch, target), make_env(), log, scratch)
 
-            config = resolve(self.source.src, scratch, self.settings, self.tools.srcarch, make)
-        write_atomically(self._config_file(), config.encode())
-        return config
+            base = self.request.base_config
+            return resolve(self.source.src, scratch, self.settings, self.tools.srcarch, make, base)
 
     def _log(self, name: str) -> Path:
         log = self.cache.folder("workspaces", self.source.name, "logs") / f"{name}.log"
@@ -276,6 +229,7 @@ class _Job:
             step.update("storing the build")
             with self.cache.making(target) as draft:
                 self._store(obj, draft, log)
+                _mark_prepared(obj, key)
                 facts = {
                     "schema": 1,
                     "key": key,
@@ -298,11 +252,25 @@ class _Job:
     def _at(self, config: str) -> Path:
         """Bring source and configuration to this arm; the object folder."""
         self.source.bring_to(self.stack.files, self.deadline)
-        obj = self.source.obj(config, self.tools.compiler)
+        obj = self._objects(config)
         current = obj / ".config"
         if not current.is_file() or current.read_text(encoding="utf-8") != config:
             write_atomically(current, config.encode())
         return obj
+
+    def _objects(self, config: str) -> Path:
+        """The object folder for a configuration; of the kernels that follow one another, the nearest one's.
+
+        kbuild compiles what a changed symbol touches; one folder each would mean compiling all.
+        """
+        near: list[tuple[int, Path]] = []
+        if self.request.follows:
+            lines = set(config.splitlines())
+            for other in self.source.folder.glob("obj-*/.config"):
+                theirs = other.read_text(encoding="utf-8")
+                if _compiler_of(theirs) == _compiler_of(config):
+                    near.append((len(lines ^ set(theirs.splitlines())), other.parent))
+        return min(near)[1] if near else self.source.obj(config, self.tools.compiler)
 
     def _argv(self, obj: Path, *targets: str) -> list[str]:
         return make_argv(self.source.src, obj, targets, self.tools, self.request.jobs)
@@ -316,6 +284,7 @@ class _Job:
         on_file: Callable[[str], None] | None = None,
     ) -> None:
         with building(obj):
+            (obj / _PREPARED).unlink(missing_ok=True)
             try:
                 run_make(argv, env, self.source.make_lock, log, self.deadline, on_file)
             finally:
@@ -348,9 +317,12 @@ class _Job:
         """The workspace at a finished build, with what external modules need."""
         config = build.config.read_text(encoding="utf-8")
         obj = self._at(config)
-        with self.progress.step("preparing to build modules") as step:
-            argv = self._argv(obj, "modules_prepare")
-            self._make(argv, make_env(build.build_host), self._log("prepare"), obj, step.update)
+        # What has just been built is prepared: make would need most of a second to find nothing to do.
+        if not _is_prepared(obj, build.key):
+            with self.progress.step("preparing to build modules") as step:
+                argv = self._argv(obj, "modules_prepare")
+                self._make(argv, make_env(build.build_host), self._log("prepare"), obj, step.update)
+            _mark_prepared(obj, build.key)
         symbols = build.module_symvers.read_bytes()
         current = obj / "Module.symvers"
         if not current.is_file() or current.read_bytes() != symbols:
@@ -381,6 +353,22 @@ class _Count:
     def keep(self) -> None:
         for file in self._files:
             write_atomically(file, f"{self._done}\n".encode())
+
+
+def _mark_prepared(obj: Path, key: str) -> None:
+    write_atomically(obj / _PREPARED, key.encode())
+
+
+def _is_prepared(obj: Path, key: str) -> bool:
+    try:
+        return (obj / _PREPARED).read_text(encoding="utf-8") == key
+    except FileNotFoundError:
+        return False
+
+
+def _compiler_of(config: str) -> str:
+    found = re.search(r"^CONFIG_CC_VERSION_TEXT=.*$", config, re.M)
+    return found[0] if found else ""
 
 
 def _sum(content: bytes | None) -> str:

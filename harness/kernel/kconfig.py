@@ -114,18 +114,26 @@ def _number(value: str) -> str:
 
 
 def resolve(
-    src: Path, scratch: Path, settings: Sequence[Setting], srcarch: str, make: Callable[[str], None]
+    src: Path,
+    scratch: Path,
+    settings: Sequence[Setting],
+    srcarch: str,
+    make: Callable[[str], None],
+    base: str = "",
 ) -> str:
-    """The .config that comes of the settings on tinyconfig in the tree `src`.
+    """The .config that comes of the settings on `base` in the tree `src`.
 
-    `make` makes a target with the object folder `scratch`, which exists. UserError names each setting that
-    did not take, and the dependency that is not met.
+    `base` is the text of a .config, of which nothing is verified; without one it is tinyconfig. `make` makes
+    a target with the object folder `scratch`, which exists. UserError names each setting that did not take,
+    and the dependency that is not met.
     """
     result = scratch / ".config"
     with disk_errors(scratch):
         result.unlink(missing_ok=True)
-    make("tinyconfig")
+    if not base:
+        make("tinyconfig")
     with disk_errors(scratch), result.open("a", encoding="utf-8") as sink:
+        sink.write(base)
         sink.write("".join(f"{setting.line}\n" for setting in settings))
     make("olddefconfig")
     text = result.read_text(encoding="utf-8")

@@ -186,6 +186,8 @@ class Block:
     type: str = ""
     selects: list[tuple[str, Expr, str]] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
+    #: The values of its defaults, and the conditions of those.
+    defaults: list[Expr] = field(default_factory=list)
     around: tuple[Block, ...] = ()
 
     @property
@@ -273,12 +275,20 @@ def _attribute(block: Block, word: str, rest: str, where: str) -> None:
             block.prompt = condition[0] if condition else _YES
     elif word in ("def_bool", "def_tristate"):
         block.type = word.removeprefix("def_")
+        _add_default(block, rest)
+    elif word == "default":
+        _add_default(block, rest)
     elif word == "select":
         target, _, condition_text = rest.partition(" if ")
         conditions = _maybe(condition_text) if condition_text else []
         block.selects.append((target.strip(), conditions[0] if conditions else _YES, where))
     elif word == "range":
         block.ranges.append(rest)
+
+
+def _add_default(block: Block, rest: str) -> None:
+    for part in rest.split(" if ", 1):
+        block.defaults += _maybe(part)
 
 
 def _maybe(text: str) -> list[Expr]:

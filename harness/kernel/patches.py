@@ -18,7 +18,7 @@ from harness.kernel.spec import version_tuple
 from harness.suggest import nearest
 from harness.yamlfile import load_yaml
 
-Role = Literal["introduces", "fix", "enabler"]
+Role = Literal["introduces", "fix", "enabler", "build-fix"]
 _COMPARISON = re.compile(r"(>=|<=|==|<|>)\s*(\d+(?:\.\d+){0,2})")
 
 
@@ -65,11 +65,15 @@ class _File(_Strict):
 
 class _Entry(_Strict):
     id: str
-    bug: str
+    #: Which bug it is about; a build fix is about none.
+    bug: str = ""
     role: Role
     title: str
     upstream: str
     note: str = ""
+    #: Of a candidate fix: whose idea it is, and what was said or can be read against it.
+    idea: str = ""
+    against: str = ""
     files: tuple[_File, ...]
 
 
@@ -130,18 +134,35 @@ class Catalogue:
             close = nearest(name, self.ids, 0.4)
             hint = f"did you mean {close!r}?" if close else f"known: {', '.join(self.ids)}"
             raise UserError(f"there is no patch {name!r} in the catalogue", hint=hint)
+        patch = self._covering(entry, version)
+        if patch is None:
+            covered = " or ".join(file.versions for file in entry.files)
+            raise UserError(
+                f"patch {name!r} has no file for kernel {version}",
+                hint=f"it covers {covered}; --patch takes a file of yours",
+            )
+        return patch
+
+    def build_fixes(self, version: str) -> tuple[Patch, ...]:
+        """The changes without which some kernels of a version do not compile, in the catalogue's order."""
+        found = (self._covering(entry, version) for entry in self.entries if entry.role == "build-fix")
+        return tuple(patch for patch in found if patch)
+
+    def leaves_off(self, name: str, version: str) -> bool:
+        """True for an enabler that has nothing to enable in a kernel version: no file of its covers that."""
+        return any(
+            entry.id == name and entry.role == "enabler" and self._covering(entry, version) is None
+            for entry in self.entries
+        )
+
+    def _covering(self, entry: _Entry, version: str) -> Patch | None:
+        """A change as it is for a kernel version; None if no file covers that."""
         for file in entry.files:
             if in_range(version, file.versions):
                 path = self.folder / file.file
-                texts = read_file(path)
-                return Patch(
-                    entry.id, entry.title, entry.role, "".join(text for _, text in texts), entry.note, path
-                )
-        covered = " or ".join(file.versions for file in entry.files)
-        raise UserError(
-            f"patch {name!r} has no file for kernel {version}",
-            hint=f"it covers {covered}; --patch takes a file of yours",
-        )
+                text = "".join(text for _, text in read_file(path))
+                return Patch(entry.id, entry.title, entry.role, text, entry.note, path)
+        return None
 
 
 def read_file(path: Path) -> list[tuple[str, str]]:

@@ -96,7 +96,8 @@ def kernel_version(path: Path, called: str = "") -> str:
     )
     if not found.get("VERSION") or not (path / "Kconfig").is_file():
         raise UserError(
-            f"{called or path} is not a kernel source tree", hint="it needs a top Makefile with VERSION, and a Kconfig"
+            f"{called or path} is not a kernel source tree",
+            hint="it needs a top Makefile with VERSION, and a Kconfig",
         )
     numbers = ".".join(found.get(key) or "0" for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
     return f"{numbers}{found.get('EXTRAVERSION', '')}"

@@ -33,7 +33,8 @@ class CasePlan(TrialPlan):
 
     def symbols(self) -> SymbolFiles:
         """What the guest's memory is read with."""
-        return SymbolFiles(self.kernel.build.vmlinux, (self.kernel.programs.selftest_debug,))
+        module = self.kernel.programs.selftest_debug
+        return SymbolFiles(self.kernel.build.vmlinux, (module,) if module else ())
 
     def steps(self) -> list[Step]:
         """What the guest's init does."""

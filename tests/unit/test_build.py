@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,13 @@ import pytest
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import InfraError, UserError
-from harness.kernel.build import BuildRequest, KernelBuild, build_kernel, workspace_at
+from harness.kernel.build import (
+    BuildRequest,
+    KernelBuild,
+    build_kernel,
+    resolved_config,
+    workspace_at,
+)
 from harness.kernel.folder import fetch_folder
 from harness.kernel.kconfig import Setting
 from harness.kernel.make import BuildError
@@ -171,6 +178,60 @@ def test_workspace_for_modules_is_at_its_arm(tree: KernelTree, cache: Cache) -> 
         assert "locked = 1" in (workspace.src / "mm/memory.c").read_text(encoding="utf-8")
         assert (workspace.obj / "prepared").is_file()
         assert (workspace.obj / "Module.symvers").is_file()
+
+
+def test_what_was_just_built_is_prepared_for_modules(tree: KernelTree, cache: Cache) -> None:
+    build(request(tree), cache)
+    notes = Notes()
+    with workspace_at(request(tree), cache, notes, Deadline.after(60)) as workspace:
+        assert not (workspace.obj / "prepared").exists()
+    with pytest.raises(BuildError):
+        build(request(tree, BREAK), cache)
+    # Some of its objects may be of the kernel that failed.
+    with workspace_at(request(tree), cache, notes, Deadline.after(60)) as workspace:
+        assert (workspace.obj / "prepared").exists()
+    assert notes.steps == ["preparing to build modules"]
+
+
+def test_kernels_that_follow_one_another_share_an_object_folder(tree: KernelTree, cache: Cache) -> None:
+    more, most = Setting("MORE", "y", "--config"), Setting("MOST", "y", "--config")
+    build(request(tree), cache)
+    first = replace(request(tree, extra=(more,)), follows=True)
+    both = replace(request(tree, extra=(more, most)), follows=True)
+    keys = [build(what, cache).key for what in (first, both)]
+    (obj,) = (cache.root / "workspaces/toy").glob("obj-*")
+    assert "CONFIG_MOST=y" in (obj / ".config").read_text(encoding="utf-8")
+    # The same request by itself is the same kernel, wherever its objects are.
+    assert build(replace(both, follows=False), cache).key == keys[1]
+    build(request(tree, extra=(most,)), cache)
+    assert len(list((cache.root / "workspaces/toy").glob("obj-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "steps"),
+    [("mm/memory.c", 0), ("mm/Kconfig", 1), ("scripts/cc-version.sh", 1), (None, 1)],
+)
+def test_configuration_is_resolved_again_only_if_it_may_differ(
+    tree: KernelTree, cache: Cache, changed: str | None, steps: int
+) -> None:
+    def differs(from_ident: str) -> frozenset[str] | None:
+        return frozenset([changed]) if changed and from_ident == "toy" else None
+
+    build(request(replace(tree, changes_since=lambda ident: None)), cache)
+    notes = Notes()
+    second = replace(tree, ident="toy-2", changes_since=differs)
+    made = build(request(second), cache, notes)
+    assert notes.steps.count("configuring the kernel") == steps
+    assert "CONFIG_TINY=y" in made.config.read_text(encoding="utf-8")
+    assert made.key != build(request(tree), cache).key
+
+
+def test_configuration_on_a_given_one(tree: KernelTree, cache: Cache) -> None:
+    more = Setting("MORE", "y", "--config")
+    given = replace(request(tree, extra=(more,)), base_config="CONFIG_GIVEN=y\n")
+    text = resolved_config(given, cache, Notes(), Deadline.after(60))
+    assert text == "CONFIG_GIVEN=y\nCONFIG_MORE=y\n"
+    assert build(given, cache).config.read_text(encoding="utf-8") == text
 
 
 def test_blank_in_the_cache_folder_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_the_modules_build_without_a_warning(newest: Kernels, linux_6_12: Kernel
     assert len(kernels) == 4
     modules = [module for k in kernels for module in (k.programs.module, k.programs.selftest)]
     for module in modules:
+        assert module
         log = (module.parent / "build.log").read_text()
         assert " W=1 " in log and "CC [M]" in log and module.name in log
         assert "warning" not in log.lower()
@@ -84,6 +85,7 @@ def test_the_module_that_fails_on_purpose_unloads_where_the_guest_lives_on(
     kernels: Kernels = request.getfixturevalue(tree)
     kernel = kernels.by_name[kernels.experiment.arms["fixed"].kernel]
     programs = kernel.programs
+    assert programs.selftest
     files = [
         copy("hmm_selftest.ko", programs.selftest),
         copy("hmm-stressor", programs.stressor, executable=True),

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the tests of what is bisected share: a toy whose modules build, and a workshop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.cache import Cache
+from harness.experiment.options import Workshop
+from tests.unit.kernelroom import MAKEFILE, Notes
+
+#: With it the toy's object folder builds an external module that is an empty object.
+MODULE_RULE = "\t@printf 'modules:\\n\\tgcc -c -x c /dev/null -o $$(M)/hmm_harness.ko\\n' > $(O)/Makefile\n"
+WITH_MODULES = MAKEFILE.replace("modules_prepare:", f"{MODULE_RULE}modules_prepare:")
+
+
+def workshop_with(cache: Path, programs: Path) -> Workshop:
+    """A workshop; stressor and init, which need a second to compile, are shared through `programs`."""
+    (cache / "programs").parent.mkdir()
+    (cache / "programs").symlink_to(programs)
+    return Workshop(Cache(cache), Notes())
+
+
+def notes_of(workshop: Workshop) -> Notes:
+    """What was told on the way."""
+    assert isinstance(workshop.progress, Notes)
+    return workshop.progress
+
+
+def put(path: Path, text: str) -> str:
+    """Write a file; its name."""
+    path.write_text(text, encoding="utf-8")
+    return str(path)
