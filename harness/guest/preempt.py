@@ -7,8 +7,12 @@ from harness.errors import InfraError
 from harness.guest.protocol import Hello
 
 
+class PreemptionError(InfraError):
+    """The kernel runs under another preemption model than was asked for."""
+
+
 def check_preemption(hello: Hello, asked: str) -> None:
-    """InfraError if the kernel runs under another model than was asked for.
+    """PreemptionError if the kernel runs under another model than was asked for.
 
     A kernel without that model only says so in its log and keeps its own (`setup_preempt_mode()`,
     kernel/sched/core.c), and a result under the wrong model would be taken for one under the right.
@@ -16,7 +20,7 @@ def check_preemption(hello: Hello, asked: str) -> None:
     if hello.preempt == asked:
         return
     if hello.preempt == "unknown":
-        raise InfraError(
+        raise PreemptionError(
             f"asked for preempt={asked}, but the kernel {hello.release} does not say what it runs under",
             hint="it needs CONFIG_PREEMPT_DYNAMIC and CONFIG_DEBUG_FS (/sys/kernel/debug/sched/preempt)",
         )
@@ -26,7 +30,7 @@ def check_preemption(hello: Hello, asked: str) -> None:
         "full": "every kernel with CONFIG_PREEMPT_DYNAMIC has full",
     }
     hints["voluntary"] = hints["none"]
-    raise InfraError(
+    raise PreemptionError(
         f"asked for preempt={asked}, the kernel {hello.release} runs {hello.preempt}",
         hint=hints.get(asked, "preemption models: none, voluntary, full, lazy"),
     )

@@ -90,6 +90,16 @@ def make_run_folder(out: Path, name: str) -> Path:
     raise UserError(f"{out} has a thousand runs of this second", hint="give another folder with --out")
 
 
+def unfinished_run(out: Path, key: str) -> Path | None:
+    """The newest run below `out` whose record has this `key` and no end; None if there is none."""
+    for path in sorted(out.glob(f"*/{RECORD}"), reverse=True):
+        with contextlib.suppress(UserError):
+            record = read_record(path.parent)
+            if record.get("key") == key:
+                return None if record["state"] == "finished" else path.parent
+    return None
+
+
 def program() -> str:
     """How this program was called, for commands that a person can repeat."""
     called = sys.argv[0]
@@ -175,24 +185,30 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def finished_trials(folder: Path, fingerprints: Mapping[str, str]) -> dict[tuple[str, int], TrialResult]:
-    """The finished trials of a run, by arm and index; what was cut short is left out.
-
-    UserError if one of them ran another kernel, module or stressor than `fingerprints` names for its arm.
-    """
-    found = {}
+def all_finished(folder: Path) -> list[tuple[str, TrialResult]]:
+    """The finished trials of a run with their fingerprints, by folder; what was cut short is left out."""
+    found = []
     for path in sorted(folder.glob(f"trials/*/{RECORD}")):
         try:
             record = read_record(path.parent)
         except UserError:
             continue  # cut short: the trial is run again
-        if record.get("state") != "finished":
-            continue
-        if record["fingerprint"] != fingerprints.get(record["arm"]):
+        if record.get("state") == "finished":
+            found.append((record["fingerprint"], TrialResult.from_json(record["result"])))
+    return found
+
+
+def finished_trials(folder: Path, fingerprints: Mapping[str, str]) -> dict[tuple[str, int], TrialResult]:
+    """The finished trials of a run, by arm and index.
+
+    UserError if one of them ran another kernel, module or stressor than `fingerprints` names for its arm.
+    """
+    found = {}
+    for fingerprint, result in all_finished(folder):
+        if fingerprint != fingerprints.get(result.arm):
             raise UserError(
-                f"{path.parent} ran another kernel, module or stressor than there is now",
+                f"{folder / result.folder} ran another kernel, module or stressor than there is now",
                 hint="start a new comparison: its trials cannot be counted with these",
             )
-        result = TrialResult.from_json(record["result"])
         found[(result.arm, result.index)] = result
     return found

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A finished bisection as one JSON object, as text, and as a mail that reports a regression."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.bisect.failure import Reading, read
+from harness.bisect.gitlog import Verdict
+from harness.bisect.model import BAD, GOOD, Place, Stop
+from harness.bisect.records import Records
+from harness.bisect.session import Conclusion, Setup, arm_of
+from harness.bisect.subject import Subject
+from harness.display import elapsed
+from harness.experiment.report import aligned, evidence_lines
+from harness.results.runfolder import SCHEMA, TrialResult
+
+_HEAD = ("kernel", "trials", "bug", "verdict", "had in", "")
+#: Columns of a mail, and of what is shown.
+_MAIL = 72
+_TERMINAL = 110
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """A finished bisection: everything its reports need."""
+
+    folder: Path
+    subject: Subject
+    setup: Setup
+    records: Records
+    conclusion: Conclusion
+    method: str
+    #: Clean trials that make a kernel good; 0 if that was never found out.
+    clean_trials: int
+    seconds: float
+    #: The command that does it again.
+    reproduce: str
+
+    def place(self, name: str) -> Place | None:
+        """Where a kernel stands in the history; None for one that is no candidate and no end."""
+        names = self.subject.history.names
+        if name in names:
+            return names.index(name)
+        return next((place for place in (BAD, GOOD) if self.subject.name(place) == name), None)
+
+    def trials(self, name: str) -> list[TrialResult]:
+        """The trials of a kernel, in order."""
+        return self.records.trials(arm_of(name))
+
+    def label(self, name: str) -> str:
+        """A kernel as tables name it."""
+        place = self.place(name)
+        return self.subject.label(place) if place is not None else "the bad end without the culprit's change"
+
+
+def bisection_json(done: Bisection) -> dict[str, Any]:
+    """The object that `bisect --json` prints; its keys are a promise."""
+    end, names = done.conclusion.end, done.subject.history.names
+    culprit = done.conclusion.culprit
+    reverted = done.conclusion.reverted
+    return {
+        "schema": SCHEMA,
+        "culprit": None if culprit is None else names[culprit],
+        "suspects": [] if isinstance(end, Stop) else [names[place] for place in end.suspects],
+        "confidence": None if isinstance(end, Stop) else end.confidence,
+        "reason": end.reason if isinstance(end, Stop) else end.how,
+        "checked": done.conclusion.checked,
+        "reverted": None
+        if reverted is None
+        else {"fails": reverted.fails, "trials": reverted.trials, "reason": reverted.reason},
+        "method": done.method,
+        "scenario": done.setup.experiment.scenario,
+        "set": dict(done.setup.experiment.set),
+        "bug": str(done.conclusion.bug) if done.conclusion.bug else None,
+        "tested": [_tested(done, name) for name in done.records.kernels],
+        "builds": sum(not fact.cached for fact in done.records.kernels.values()),
+        "seconds": round(done.seconds, 1),
+        "evidence": str(done.folder),
+        "reproduce": done.reproduce,
+    }
+
+
+def _tested(done: Bisection, name: str) -> dict[str, Any]:
+    fact, trials = done.records.kernels[name], done.trials(name)
+    return {
+        "commit": name,
+        "title": done.label(name),
+        "trials": len(trials),
+        "reproduced": _reproduced(done, name),
+        "verdict": _verdict(done, name),
+        "reason": fact.skip,
+        "build_s": fact.seconds,
+        "cached": fact.cached,
+        "evidence": [result.folder for result in trials],
+    }
+
+
+def _reproduced(done: Bisection, name: str) -> int:
+    readings = [read(result, done.conclusion.bug) for result in done.trials(name)]
+    return readings.count(Reading.REPRODUCED)
+
+
+def _verdict(done: Bisection, name: str) -> Verdict | Literal["open"]:
+    """good, bad, skip, or open: not tried often enough to be called good."""
+    if done.records.kernels[name].skip:
+        return "skip"
+    if _reproduced(done, name):
+        return "bad"
+    readings = [read(result, done.conclusion.bug) for result in done.trials(name)]
+    return "good" if 0 < done.clean_trials <= readings.count(Reading.CLEAN) else "open"
+
+
+def verdicts(done: Bisection) -> list[tuple[str, Verdict]]:
+    """(name, verdict) of the candidates that have one, but for the bad end, in the order they were tested."""
+    candidates = set(done.subject.history.names) - {done.subject.name(BAD)}
+    found = [(name, _verdict(done, name)) for name in done.records.kernels if name in candidates]
+    return [(name, verdict) for name, verdict in found if verdict != "open"]
+
+
+def bisection_text(done: Bisection, kept: Mapping[str, Path]) -> str:
+    """The culprit, how sure that is, the table, the evidence of one failure, and where everything is.
+
+    kept: further files, by what they are.
+    """
+    lines = ["", *_headline(done), ""]
+    rows = [_HEAD, *(_row(done, name) for name in done.records.kernels)]
+    lines += [f"  {line}" for line in aligned(rows)]
+    boot = done.setup.experiment.boot
+    settings = [f"{name}={value}" for name, value in done.setup.experiment.set.items()]
+    builds = sum(not fact.cached for fact in done.records.kernels.values())
+    trials = sum(len(done.trials(name)) for name in done.records.kernels)
+    lines += [
+        "",
+        f"  scenario {' '.join([done.setup.experiment.scenario, *settings])}, {boot.cpus} CPUs, "
+        f"preempt={boot.preempt}",
+        *(f"  patched  {patch}" for patch in done.setup.patches),
+        f"  cost     {builds} kernels built, {trials} trials, {elapsed(done.seconds)}",
+    ]
+    shown = _shown(done)
+    if shown:
+        lines += ["", f"  {shown.arm}, trial {shown.index} (all of it in {shown.folder}):"]
+        lines += evidence_lines(shown)
+    lines += ["", f"  evidence     {done.folder}"]
+    lines += [f"  {name.replace('_', ' '):12} {path}" for name, path in kept.items()]
+    lines.append(f"  again        {done.reproduce}")
+    return "\n".join(lines)
+
+
+def _headline(done: Bisection) -> list[str]:
+    end, subject = done.conclusion.end, done.subject
+    if isinstance(end, Stop):
+        return ["culprit: none", f"  {end.reason}", *([f"  {end.hint}"] if end.hint else [])]
+    how = _wrapped(f"confidence {end.confidence:.4g}: {end.how}")
+    if done.conclusion.culprit is None:
+        among = [f"  {subject.label(place)}" for place in end.suspects]
+        return [f"culprit: one of {len(among)}; those between cannot be tested", *among, *how]
+    return [f"culprit: {subject.label(done.conclusion.culprit)}", *how, *_wrapped(checks(done))]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _TERMINAL, initial_indent="  ", subsequent_indent="    ")
+
+
+def checks(done: Bisection) -> str:
+    """What was done to the culprit once it was named, as a sentence."""
+    conclusion = done.conclusion
+    if not conclusion.checked:
+        return "checked: no, its own trials or its parent's do not bear it out"
+    text = f"checked: it fails, its parent does not in {done.clean_trials} trials"
+    reverted = conclusion.reverted
+    if reverted is None:
+        return text
+    if reverted.fails is None:
+        return f"{text}; the newest without it was not tried: {reverted.reason}"
+    verb = "still fails: there is another cause" if reverted.fails else "does not fail"
+    return f"{text}; the newest without it {verb} ({reverted.trials} trials)"
+
+
+def _row(done: Bisection, name: str) -> tuple[str, ...]:
+    fact = done.records.kernels[name]
+    reason = f": {fact.skip.splitlines()[0]}" if fact.skip else ""
+    had = "cache" if fact.cached else f"{fact.seconds:.0f} s"
+    numbers = (str(len(done.trials(name))), str(_reproduced(done, name)))
+    return (arm_of(name), *numbers, _verdict(done, name), had, f"{_title(done, name)}{reason}")
+
+
+def _title(done: Bisection, name: str) -> str:
+    place = done.place(name)
+    end = {BAD: "bad end: ", GOOD: "good end: "}
+    ends = [word for which, word in end.items() if done.subject.name(which) == name]
+    label = done.label(name).removeprefix(arm_of(name)).strip()
+    return f"{ends[0] if ends and place is not None else ''}{label}"
+
+
+def _shown(done: Bisection) -> TrialResult | None:
+    """The failure that is shown: the culprit's own, else the bad end's."""
+    culprit = done.conclusion.culprit
+    names = [done.subject.history.names[culprit]] if culprit is not None else []
+    for name in (*names, done.subject.name(BAD)):
+        for result in done.trials(name):
+            if read(result, done.conclusion.bug) is Reading.REPRODUCED:
+                return result
+    return None
+
+
+def regression_text(done: Bisection, title: str) -> str:
+    """A mail's body that reports the culprit: what fails, since when, how sure, how to repeat it.
+
+    `title`: the commit's title. With the line that the regression tracker reads.
+    """
+    culprit = done.conclusion.culprit
+    assert culprit is not None
+    commit = done.subject.history.names[culprit]
+    boot = done.setup.experiment.boot
+    bad, good = (done.subject.label(place) for place in (BAD, GOOD))
+    end = done.conclusion.end
+    assert not isinstance(end, Stop)
+    trials = done.trials(done.subject.name(BAD))
+    shown = _shown(done)
+    words = [
+        f'Since commit {commit[:12]} ("{title}") the scenario {done.setup.experiment.scenario} fails: '
+        f"{done.conclusion.bug}.",
+        f"Bad: {bad}: {_reproduced(done, done.subject.name(BAD))} of {len(trials)} trials fail. "
+        f"Good: {good}.",
+        f"Found by bisection with repeated trials (preempt={boot.preempt}, {boot.cpus} CPUs), confidence "
+        f"{end.confidence:.4g}: {end.how}",
+        f"{checks(done)[0].upper()}{checks(done)[1:]}.",
+        *(
+            [f"Every kernel had these patches: {'; '.join(done.setup.patches)}."]
+            if done.setup.patches
+            else []
+        ),
+    ]
+    body = "\n\n".join(textwrap.fill(text, _MAIL) for text in words)
+    evidence = "\n".join(evidence_lines(shown)) if shown else ""
+    rows = [("commit", "trials", "fail", "verdict"), *(_row(done, name)[:4] for name in done.records.kernels)]
+    table = "\n".join(f"  {line}" for line in aligned(rows))
+    return (
+        f"{body}\n\n{evidence}\n\n{table}\n\nTo repeat it:\n\n  {done.reproduce}\n\n"
+        f"#regzbot introduced: {commit}\n"
+    )

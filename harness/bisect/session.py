@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A bisection from its ends to a checked culprit: kernels, trials, and what a method makes of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from harness.bisect.failure import Bug, Reading, read
+from harness.bisect.model import (
+    BAD,
+    GOOD,
+    Costs,
+    Evidence,
+    Found,
+    Knowledge,
+    Method,
+    Place,
+    Stop,
+    Try,
+    UnusableError,
+)
+from harness.bisect.records import KernelFact, Records
+from harness.bisect.subject import Subject
+from harness.config import Experiment
+from harness.errors import InfraError, UserError
+from harness.experiment.kernels import BootableKernel
+from harness.experiment.options import Workshop
+from harness.experiment.trial import Stage, TrialPlan, fingerprint, run_trial
+from harness.guest.preempt import PreemptionError
+from harness.results.runfolder import TrialResult
+from harness.scenario.catalogue import Scenario, Value
+
+#: Trials in a row that gave no answer, after which none is expected.
+SILENT_TRIALS = 10
+#: Trials in a row that the machine failed, after which it is asked whether the kernel is to blame.
+FAILED_TRIALS = 2
+#: Names of kernels that are no candidate: the bad end without the culprit's change, and a boot that shows
+#: whether the machine is well.
+REVERTED = "reverted"
+CONTROL = "control"
+
+HEADER = ("trial", "kernel", "seed", "outcome", "windows", "iterations", "seconds")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How every trial is run."""
+
+    experiment: Experiment
+    scenario: Scenario
+    values: Mapping[str, Value]
+    #: Where a kernel boots; asked once there is one.
+    stage: Callable[[BootableKernel], Stage]
+    #: The command that repeats one trial, from the kernel's name and the seed.
+    command: Callable[[str, int], str]
+    #: What goes on every kernel, for the reports.
+    patches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reverted:
+    """The bad end without the culprit's change: does it still fail? None: it could not be tried, and why."""
+
+    fails: bool | None
+    trials: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a bisection came to."""
+
+    end: Found | Stop
+    bug: Bug | None
+    known: Knowledge
+    #: True once the culprit was seen to fail and its parents were not, each as often as a good one needs.
+    checked: bool = False
+    reverted: Reverted | None = None
+
+    @property
+    def culprit(self) -> int | None:
+        """The one candidate that is named."""
+        found = isinstance(self.end, Found) and len(self.end.suspects) == 1
+        return self.end.suspects[0] if found and isinstance(self.end, Found) else None
+
+
+class Session:
+    """Drives a method. All it knows is in its records, so that it can be ended at any moment."""
+
+    def __init__(
+        self, subject: Subject, method: Method, setup: Setup, records: Records, workshop: Workshop
+    ) -> None:
+        self._subject = subject
+        self._method = method
+        self._setup = setup
+        self._records = records
+        self._workshop = workshop
+        self._progress = workshop.progress
+        self._stage: Stage | None = None
+        self._kernels: dict[Place | str, BootableKernel] = {}
+        self._rows: list[tuple[str, ...]] = []
+
+    def run(self) -> Conclusion:
+        """Go on from what the records say to the end.
+
+        UserError: an end that cannot be tested. InfraError: the machine fails; the same run can go on later.
+        """
+        while True:
+            known = self.known()
+            action = self._method.next(known)
+            match action:
+                case Stop():
+                    return Conclusion(action, self.bug(), known)
+                case Try():
+                    self._try(action)
+                case Found(suspects=(culprit,)):
+                    doubt = next(self._doubts(culprit, known), None)
+                    if doubt:
+                        self._try(doubt)
+                    else:
+                        checked = self._confirmed(culprit, known)
+                        reverted = self._without(culprit, known) if checked else None
+                        return Conclusion(action, self.bug(), self.known(), checked, reverted)
+                case Found():
+                    return Conclusion(action, self.bug(), known)
+
+    def bug(self) -> Bug | None:
+        """The failure that is bisected, once the bad end has shown it."""
+        return Bug.shown_by(self._records.trials(self._arm(BAD)))
+
+    def known(self) -> Knowledge:
+        """What the records say."""
+        history = self._subject.history
+        places = (BAD, GOOD, *range(len(history)))
+        facts = {place: self._records.kernels.get(self._subject.name(place)) for place in places}
+        return Knowledge(
+            history,
+            tested={place: self._evidence(self._arm(place)) for place, fact in facts.items() if fact},
+            skipped=frozenset(place for place, fact in facts.items() if place >= 0 and fact and fact.skip),
+            ready=frozenset(place for place, fact in facts.items() if fact and not fact.skip),
+            costs=self._costs(),
+        )
+
+    def _arm(self, place: Place) -> str:
+        return arm_of(self._subject.name(place))
+
+    def _evidence(self, arm: str) -> Evidence:
+        bug = self.bug()
+        readings = [read(result, bug) for result in self._records.trials(arm)]
+        return Evidence(readings.count(Reading.CLEAN), readings.count(Reading.REPRODUCED))
+
+    def _costs(self) -> Costs:
+        built = [fact.seconds for fact in self._records.kernels.values() if not fact.cached]
+        # The first build of a tree compiles all of it, the later ones what differs.
+        later = built[1:] or built
+        ran = [result.seconds for arm in self._arms() for result in self._records.trials(arm)]
+        given = Costs()
+        return Costs(median(later) if later else given.build_s, median(ran) if ran else given.trial_s)
+
+    def _arms(self) -> Iterator[str]:
+        return (arm_of(name) for name in self._records.kernels)
+
+    # What is asked once a culprit is named
+
+    def _doubts(self, culprit: int, known: Knowledge) -> Iterator[Try]:
+        """What is still to be tried before the culprit can be believed: itself, and each of its parents."""
+        need = self._method.clean_trials(known)
+        for place in (culprit, *self._parents(culprit, known)):
+            seen = known.at(place)
+            if not seen.reproduced and seen.clean < need and place not in known.skipped:
+                yield Try(place, need - seen.clean)
+
+    def _confirmed(self, culprit: int, known: Knowledge) -> bool:
+        need = self._method.clean_trials(known)
+        parents = [known.at(parent) for parent in self._parents(culprit, known)]
+        return known.at(culprit).reproduced > 0 and all(
+            not seen.reproduced and seen.clean >= need for seen in parents
+        )
+
+    def _parents(self, culprit: int, known: Knowledge) -> tuple[Place, ...]:
+        """The candidates right before the culprit; the good end stands for those that are none."""
+        return known.history.parents[culprit] or (GOOD,)
+
+    def _without(self, culprit: int, known: Knowledge) -> Reverted:
+        """Whether the bad end is cured by taking the culprit's change out of it."""
+        need = self._method.clean_trials(known)
+        try:
+            kernel = self._obtain(REVERTED, lambda: self._subject.without(culprit, self._workshop))
+            if kernel is None:
+                return Reverted(None, 0, "its change cannot be taken out of the bad end: it conflicts")
+            self._run_trials(kernel, REVERTED, need, until_bug=True)
+        except UnusableError as error:
+            return Reverted(None, 0, error.message)
+        seen = self._evidence(REVERTED)
+        return Reverted(seen.reproduced > 0, seen.trials)
+
+    # Kernels
+
+    def _kernel(self, place: Place) -> BootableKernel:
+        name = self._subject.name(place)
+        kernel = self._obtain(name, lambda: self._subject.kernel(place, self._workshop))
+        assert kernel is not None
+        return kernel
+
+    def _obtain(self, name: str, make: Callable[[], BootableKernel | None]) -> BootableKernel | None:
+        """A kernel, and on record what it took. UnusableError as from `make`, at once if on record."""
+        if name in self._kernels:
+            return self._kernels[name]
+        fact = self._records.kernels.get(name)
+        if fact and fact.skip:
+            raise UnusableError(fact.skip)
+        begin = time.monotonic()
+        try:
+            kernel = make()
+        except UnusableError as error:
+            self._records.add_kernel(KernelFact(name, _since(begin), False, error.message))
+            raise
+        if kernel is None:
+            return None
+        self._records.check(arm_of(name), fingerprint(kernel))
+        if not fact:
+            self._records.add_kernel(KernelFact(name, _since(begin), kernel.build.cached))
+        # The rest are in the cache, at hand within a second.
+        self._kernels = {name: kernel}
+        return kernel
+
+    # Trials
+
+    def _try(self, action: Try) -> None:
+        """Do what the method asks. A candidate that cannot be tested is skipped, an end is an error."""
+        place = action.place
+        try:
+            kernel = self._kernel(place)
+            self._run_trials(kernel, self._arm(place), action.trials, until_bug=place != BAD)
+        except UnusableError as error:
+            if place in (BAD, GOOD):
+                end = "bad" if place == BAD else "good"
+                raise UserError(
+                    f"the {end} end, {self._subject.label(place)}, cannot be tested: {error.message}",
+                    hint=f"choose another {end} revision, or mend it with --patch",
+                ) from error
+            if self._subject.name(place) in self._records.kernels:
+                self._records.skip(self._subject.name(place), error.message)
+            self._progress.note(f"skipped: {self._subject.label(place)}: {error.message.splitlines()[0]}")
+
+    def _run_trials(self, kernel: BootableKernel, arm: str, answers: int, *, until_bug: bool) -> None:
+        """Run trials until so many more have answered, or, with `until_bug`, one has shown the bug.
+
+        UnusableError: another failure, no answers, or a kernel that does not come up.
+        """
+        before = self._evidence(arm)
+        silent = failed = 0
+        while (seen := self._evidence(arm)).trials - before.trials < answers:
+            if until_bug and seen.reproduced > before.reproduced:
+                return
+            result = self._trial(kernel, arm)
+            reading = read(result, self.bug())
+            if reading is Reading.OTHER and arm != self._arm(BAD):
+                raise UnusableError(f"it fails, but in another way: {result.title} ({result.folder})")
+            silent = silent + 1 if reading in (Reading.NO_ANSWER, Reading.OTHER) else 0
+            failed = failed + 1 if reading is Reading.INFRA else 0
+            if silent >= SILENT_TRIALS:
+                raise UnusableError(f"{silent} trials in a row gave no answer, the last one: {result.title}")
+            if failed >= FAILED_TRIALS:
+                self._blame(arm, result)
+
+    def _blame(self, arm: str, result: TrialResult) -> None:
+        """Whose fault it is that trials end as infra_error: the kernel's if the bad end still answers.
+
+        UnusableError if it is the kernel's, else InfraError.
+        """
+        folder = self._records.folder / result.folder
+        if arm != self._arm(BAD):
+            answer = self._trial(self._kernel(BAD), CONTROL)
+            if answer.kind.is_answer:
+                raise UnusableError(
+                    f"it does not come as far as the scenario: {result.title} ({result.folder})"
+                )
+        raise InfraError(f"{FAILED_TRIALS} trials in a row failed: {result.title}", hint=f"see {folder}")
+
+    def _trial(self, kernel: BootableKernel, arm: str) -> TrialResult:
+        """One more trial of a kernel, on record. UnusableError if the kernel lacks the preemption model."""
+        done = self._records.trials(arm)
+        index = max((result.index for result in done), default=0) + 1
+        setup = self._setup
+        seed = setup.experiment.seed + index - 1
+        self._stage = self._stage or setup.stage(kernel)
+        plan = TrialPlan(
+            arm=arm,
+            index=index,
+            seed=seed,
+            scenario=setup.scenario,
+            values=setup.values,
+            kernel=kernel,
+            boot=setup.experiment.boot,
+            stage=self._stage,
+            timeout_s=setup.experiment.trial_timeout_s,
+            # One image of each kernel's failure is enough.
+            image_mb=0 if self._evidence(arm).reproduced else setup.experiment.memory_image_mb,
+            command=setup.command(arm, seed),
+        )
+        self._progress.table(HEADER, self._rows, running=f"trial {index} of {arm}")
+        try:
+            result = run_trial(plan, self._records.folder)
+        except PreemptionError as error:
+            raise UnusableError(error.message, hint=error.hint) from error
+        self._records.add_trial(fingerprint(kernel), result)
+        self._rows.append(self._row(result))
+        self._progress.table(HEADER, self._rows)
+        return result
+
+    def _row(self, result: TrialResult) -> tuple[str, ...]:
+        the_bug = " (the bug)" if read(result, self.bug()) is Reading.REPRODUCED else ""
+        numbers = (str(result.windows), str(result.iterations), f"{result.seconds:.1f}")
+        return (str(result.index), result.arm, str(result.seed), f"{result.kind}{the_bug}", *numbers)
+
+
+def arm_of(name: str) -> str:
+    """A candidate's name as folders have it: the first 12 digits of a commit, plain letters otherwise."""
+    if len(name) == 40 and all(letter in "0123456789abcdef" for letter in name):
+        return name[:12]
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)[:80]
+
+
+def _since(begin: float) -> float:
+    return round(time.monotonic() - begin, 1)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`hmm-harness bisect`: 0 if one culprit was found and checked, else 1."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.arguments import command_of
+from harness.bisect.bayes import Bayes
+from harness.bisect.classic import Classic
+from harness.bisect.model import BAD, Method
+from harness.bisect.records import KernelFact, Records, alone_in
+from harness.bisect.report import Bisection, bisection_json, bisection_text
+from harness.bisect.session import Session, Setup
+from harness.cache import digest
+from harness.disk import write_atomically
+from harness.display import Display
+from harness.experiment.compare import set_stage
+from harness.experiment.kernels import BootableKernel
+from harness.experiment.options import Workshop
+from harness.experiment.trial import Stage
+from harness.process import command_line
+from harness.results.runfolder import (
+    EXPERIMENT,
+    keep_patches,
+    make_run_folder,
+    open_record,
+    program,
+    unfinished_run,
+    write_experiment,
+)
+from harness.scenario.catalogue import scenario_values
+from harness.verbs.bisected import Asked, asked_for
+from harness.verbs.common import kept_in
+
+METHODS: dict[str, Callable[[float], Method]] = {"classic": Classic, "bayes": Bayes}
+
+
+def main(arguments: argparse.Namespace, display: Display) -> int:
+    """Carry the verb out; its exit status."""
+    begin = time.monotonic()
+    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    again = command_of(arguments)
+    with contextlib.ExitStack() as stack:
+        asked = asked_for(arguments, workshop, stack)
+        folder = _folder(arguments, asked, display)
+        stack.enter_context(alone_in(folder))
+        records = _records(folder, asked)
+        method = METHODS[arguments.method](arguments.confidence)
+        facts = {"verb": "bisect", "key": _key(arguments, asked), "reproduce": again}
+        update = stack.enter_context(open_record(folder, facts))
+        stack.enter_context(kept_in(folder, display, [program(), *arguments.argv]))
+        spent_s = records.seconds()
+        setup = _setup(asked, folder, workshop, again)
+        subject = asked.subject
+        display.note(
+            f"{len(subject.history)} candidates from {subject.label(0)} to {subject.label(BAD)}; "
+            f"{setup.scenario.name}, preempt={setup.experiment.boot.preempt}, {arguments.method}, confidence "
+            f"{arguments.confidence:g}; {folder}"
+        )
+        conclusion = Session(subject, method, setup, records, workshop).run()
+        done = Bisection(
+            folder=folder,
+            subject=subject,
+            setup=setup,
+            records=records,
+            conclusion=conclusion,
+            method=arguments.method,
+            clean_trials=method.clean_trials(conclusion.known) if conclusion.bug else 0,
+            seconds=spent_s + time.monotonic() - begin,
+            reproduce=again,
+        )
+        kept = asked.keep(done)
+        result = bisection_json(done) | {name: str(path) for name, path in kept.items()}
+        text = bisection_text(done, kept)
+        write_atomically(folder / "report.txt", f"{text.strip()}\n".encode())
+        update("finished", result=result)
+    display.close()
+    print(text, file=display.stream)
+    if arguments.json:
+        print(json.dumps(result), flush=True)
+    return 0 if conclusion.checked else 1
+
+
+def _key(arguments: argparse.Namespace, asked: Asked) -> str:
+    """Names the question: the same command with the same revisions goes on where an earlier one was ended."""
+    values = [asked.experiment.model_dump_json(), arguments.method, repr(arguments.confidence)]
+    return digest([*asked.identity, *values])[:20]
+
+
+def _folder(arguments: argparse.Namespace, asked: Asked, display: Display) -> Path:
+    """The folder of this bisection: one that was begun and not ended, or a new one."""
+    out: Path = arguments.out.resolve()
+    begun = unfinished_run(out, _key(arguments, asked))
+    if begun:
+        display.note(f"going on with {begun}")
+        return begun
+    folder = make_run_folder(out, "bisect")
+    write_experiment(folder, keep_patches(folder, asked.experiment))
+    return folder
+
+
+def _records(folder: Path, asked: Asked) -> Records:
+    records = Records(folder)
+    for name in asked.skips:
+        if name not in records.kernels:
+            records.add_kernel(KernelFact(name, 0.0, True, "not to be tested (--skip)"))
+    return records
+
+
+def _setup(asked: Asked, folder: Path, workshop: Workshop, again: str) -> Setup:
+    scenario, values = scenario_values(asked.experiment)
+    boot = asked.experiment.boot
+
+    def command(name: str, seed: int) -> str:
+        words = asked.trial_words(name)
+        if not words:
+            return again
+        argv = [program(), "run", "--experiment", str(folder / EXPERIMENT), *words, "--seed", str(seed)]
+        return command_line(argv)
+
+    def stage(kernel: BootableKernel) -> Stage:
+        return set_stage(boot, asked.machine, kernel.build, workshop)
+
+    return Setup(asked.experiment, scenario, values, stage, command, asked.patches)

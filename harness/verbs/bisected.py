@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `bisect` was asked to bisect: commits, the patches of a series, or Kconfig symbols."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.arguments import experiment_from, experiment_named, patch_files
+from harness.bisect.commits import CommitSubject
+from harness.bisect.report import Bisection, regression_text, verdicts
+from harness.bisect.repository import Commits, Repository
+from harness.bisect.series import SeriesSubject
+from harness.bisect.session import arm_of
+from harness.bisect.subject import Subject
+from harness.bisect.symbols import ConfigSubject
+from harness.cache import digest, sha256_file
+from harness.config import Experiment, GitTree, KernelConfig, parse_tree, validated
+from harness.deadline import Deadline
+from harness.disk import write_atomically
+from harness.errors import UserError
+from harness.experiment.kernels import experiment_for, get_tree, kernel_of, patches_for_bisection
+from harness.experiment.options import Workshop
+from harness.kernel.tree import KernelTree
+from harness.scenario.catalogue import scenario_values
+from harness.target.machine import pick_machine
+from harness.target.protocol import Machine
+from harness.verbs.compare import DEFAULT_EXPERIMENT
+
+#: The name of the kernel that is bisected, in the experiment that is kept with the run.
+KERNEL = "bisected"
+#: What a tree needs to run under the models it cannot choose any more.
+ENABLER = "x86-preempt-choice"
+ENABLED = ("none", "voluntary")
+#: A bisection of a bug that shows rarely can take days; git is asked for a commit all along.
+LIMIT_S = 14 * 86400.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question for a bisection.
+
+    identity: what makes it this question, beside the experiment. patches: what goes on every kernel, as
+    reports say it. skips: names of candidates that are not to be tested. trial_words: the arguments of `run`
+    that repeat a trial of a kernel; empty if none do. keep: leaves what only this kind of bisection has in
+    its folder, by what a report calls it.
+    """
+
+    subject: Subject
+    experiment: Experiment
+    machine: Machine
+    identity: tuple[str, ...]
+    patches: tuple[str, ...]
+    skips: tuple[str, ...] = ()
+    trial_words: Callable[[str], Sequence[str]] = lambda arm: ()
+    keep: Callable[[Bisection], Mapping[str, Path]] = lambda done: {}
+
+
+def asked_for(arguments: argparse.Namespace, workshop: Workshop, stack: contextlib.ExitStack) -> Asked:
+    """What the command line asks for; what it holds open ends with `stack`. UserError for what cannot be."""
+    patches = patch_files(arguments.patch)
+    if arguments.series or arguments.symbols:
+        for name in ("paths", "skips", "first_parent"):
+            if getattr(arguments, name):
+                word = {"paths": "path", "skips": "skip"}.get(name, "first-parent")
+                raise UserError(f"--{word} is for the commits of a repository")
+        return (_series if arguments.series else _symbols)(arguments, workshop, patches)
+    return _commits(arguments, workshop, patches, stack)
+
+
+def _commits(
+    arguments: argparse.Namespace, workshop: Workshop, patches: Sequence[str], stack: contextlib.ExitStack
+) -> Asked:
+    named = parse_tree(arguments.tree) if arguments.tree else GitTree(kind="git", url=str(Path.cwd()))
+    if not isinstance(named, GitTree):
+        raise UserError(f"--tree {arguments.tree} has no history", hint="--tree git:PATH or git:URL")
+    if not arguments.good:
+        raise UserError("no good revision is given", hint="--good REV, a revision without the bug")
+    repository = stack.enter_context(
+        Repository.open(named.url, workshop.cache, workshop.progress, Deadline.after(LIMIT_S))
+    )
+    commits = repository.history(
+        arguments.good, arguments.bad or named.revision, arguments.paths, arguments.first_parent
+    )
+    with workshop.progress.step(f"the bad end, {commits.bad[:12]}"):
+        tree = repository.tree(commits.bad)
+    experiment, kernel = _experiment(arguments, tree, patches)
+    machine = pick_machine(experiment.boot.machine)
+    # Of several good ends the first is tested; the others only narrow the candidates.
+    good = commits.good[0]
+    subject = CommitSubject(repository, good, commits.bad, commits, kernel, (), machine)
+    skips = repository.skips(commits, arguments.skips)
+
+    def trial_words(arm: str) -> Sequence[str]:
+        known = {arm_of(name) for name in (*commits.names, commits.bad, good)}
+        return ["--kernel", KERNEL, "--tree", f"git:{named.url}@{arm}"] if arm in known else []
+
+    def keep(done: Bisection) -> Mapping[str, Path]:
+        return _keep_commits(done, repository, commits)
+
+    return Asked(
+        subject,
+        experiment,
+        machine,
+        ("commits", named.url, commits.bad, *commits.good, *commits.names, *_contents(patches)),
+        _said(kernel, tree),
+        tuple(commits.names[place] for place in sorted(skips)),
+        trial_words,
+        keep,
+    )
+
+
+def _keep_commits(done: Bisection, repository: Repository, commits: Commits) -> Mapping[str, Path]:
+    """Git's own log of the search, and a text that reports the culprit."""
+    ends = (*commits.good, *commits.bases)
+    git = repository.record(ends, commits.bad, commits.first_parent, commits.paths, verdicts(done))
+    kept = {"git_bisect_log": done.folder / "bisect.log"}
+    write_atomically(kept["git_bisect_log"], git.log.encode())
+    culprit = done.conclusion.culprit
+    if culprit is not None:
+        commit = commits.names[culprit]
+        if git.first_bad not in (None, commit):
+            raise AssertionError(f"git names {git.first_bad}, the search {commit}")
+        kept["regression"] = done.folder / "regression.txt"
+        write_atomically(kept["regression"], regression_text(done, repository.title(commit)).encode())
+    return kept
+
+
+def _series(arguments: argparse.Namespace, workshop: Workshop, patches: Sequence[str]) -> Asked:
+    if arguments.good or arguments.bad:
+        raise UserError(
+            "--bisect-patches takes no --good and --bad",
+            hint="the good end is --tree without the patches, the bad end is with all of them",
+        )
+    series = patch_files(arguments.series)
+    tree, experiment, kernel = _tree(arguments, workshop, patches)
+    machine = pick_machine(experiment.boot.machine)
+    subject = SeriesSubject.of(tree, series, kernel, (), machine)
+    identity = ("series", tree.ident, *_contents(series), *_contents(patches))
+    return Asked(subject, experiment, machine, identity, _said(kernel, tree))
+
+
+def _symbols(arguments: argparse.Namespace, workshop: Workshop, patches: Sequence[str]) -> Asked:
+    if len(arguments.good) != 1 or not arguments.bad:
+        raise UserError(
+            "--bisect-config needs two files of settings", hint="--good FILE --bad FILE, of CONFIG_X=y lines"
+        )
+    good, bad = Path(arguments.good[0]).resolve(), Path(arguments.bad).resolve()
+    tree, experiment, kernel = _tree(arguments, workshop, patches)
+    machine = pick_machine(experiment.boot.machine)
+    subject = ConfigSubject.of(tree, good, bad, kernel, (), machine, workshop)
+    contents = [sha256_file(path) for path in (good, bad)]
+    identity = ("symbols", tree.ident, *contents, *_contents(patches))
+    return Asked(subject, experiment, machine, identity, _said(kernel, tree))
+
+
+def _tree(
+    arguments: argparse.Namespace, workshop: Workshop, patches: Sequence[str]
+) -> tuple[KernelTree, Experiment, KernelConfig]:
+    """The tree that stays the same, and how it is tried."""
+    named = experiment_named(arguments.experiment or DEFAULT_EXPERIMENT)
+    asked = experiment_from(arguments, named)
+    tree = get_tree(asked.tree, workshop, asked.tarball)
+    return tree, *_experiment(arguments, tree, patches)
+
+
+def _experiment(
+    arguments: argparse.Namespace, tree: KernelTree, patches: Sequence[str]
+) -> tuple[Experiment, KernelConfig]:
+    """How trials are run, and what goes on every kernel: it is in the experiment under the name `KERNEL`.
+
+    Unless the user names one, by the built-in experiment for the tree's version, or the default one.
+    """
+    if arguments.experiment:
+        base = experiment_named(arguments.experiment)
+    else:
+        try:
+            base = experiment_for(tree.version)[1]
+        except UserError:
+            base = experiment_named(DEFAULT_EXPERIMENT)
+    experiment = experiment_from(arguments, base)
+    scenario_values(experiment)
+    if arguments.kernel:
+        kernel = kernel_of(experiment, arguments.kernel)
+    else:
+        kernel = KernelConfig(patches=(ENABLER,) if experiment.boot.preempt in ENABLED else ())
+    kernel = validated(
+        KernelConfig,
+        {"patches": [*kernel.patches, *patches], "config": list(kernel.config)},
+        "the kernel that is bisected",
+    )
+    values = json.loads(experiment.model_dump_json())
+    values["kernels"][KERNEL] = kernel.model_dump(mode="json")
+    values["versions"] = ""
+    return validated(Experiment, values, "the command line"), kernel
+
+
+def _said(kernel: KernelConfig, tree: KernelTree) -> tuple[str, ...]:
+    """What goes on every kernel, as a report names it."""
+    patches = patches_for_bisection(kernel.patches, tree)
+    return tuple(f"{patch.name} ({patch.note})" if patch.note else patch.name for patch in patches)
+
+
+def _contents(patches: Sequence[str]) -> list[str]:
+    """What patches hold: ids of the catalogue stay as they are."""
+    return [digest([sha256_file(Path(name))]) if Path(name).is_file() else name for name in patches]

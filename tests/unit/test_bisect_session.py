@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a bisection is driven: what each ending of a trial leads to, and that it goes on from its records.
+
+Trials are simulated here; tests/vm/test_bisect.py has real ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from harness.bisect import session as session_module
+from harness.bisect.classic import Classic
+from harness.bisect.failure import Bug, Reading, read
+from harness.bisect.model import BAD, GOOD, History, Place, UnusableError
+from harness.bisect.records import KERNELS, KernelFact, Records, alone_in
+from harness.bisect.report import Bisection, bisection_json, bisection_text, regression_text, verdicts
+from harness.bisect.session import Conclusion, Session, Setup, arm_of
+from harness.cache import Cache
+from harness.config import load_experiment
+from harness.errors import InfraError, UserError
+from harness.experiment.kernels import BootableKernel
+from harness.experiment.options import Workshop
+from harness.experiment.trial import Stage, TrialPlan, fingerprint
+from harness.guest.preempt import PreemptionError
+from harness.progress import Progress
+from harness.results.runfolder import TrialResult, open_record
+from harness.scenario.catalogue import scenario_values
+from harness.watch.kinds import OutcomeKind
+
+COUNT = 16
+NAMES = tuple(f"{number:02x}" * 20 for number in range(1, COUNT + 1))
+GOOD_NAME = "00" * 20
+LINE = History(NAMES, tuple((place - 1,) if place else () for place in range(COUNT)))
+CULPRIT = 9
+
+
+@dataclass
+class World:
+    """A subject whose trials end as `ending` says, and who counts what is asked of it."""
+
+    ending: Callable[[str, int], TrialResult] = field(default=lambda name, index: outcome("completed"))
+    broken: frozenset[str] = frozenset()
+    reverts: bool = True
+    history: History = LINE
+    made: list[str] = field(default_factory=list)
+    ran: list[tuple[str, int]] = field(default_factory=list)
+    #: Trials after which somebody presses Ctrl-C.
+    patience: float = float("inf")
+
+    def name(self, place: Place) -> str:
+        return {BAD: NAMES[-1], GOOD: GOOD_NAME}.get(place) or NAMES[place]
+
+    def label(self, place: Place) -> str:
+        return f"{self.name(place)[:12]} change {place + 1}"
+
+    def kernel(self, place: Place, workshop: Workshop) -> BootableKernel:
+        return self.kernel_of(self.name(place))
+
+    def without(self, culprit: int, workshop: Workshop) -> BootableKernel | None:
+        return self.kernel_of("reverted") if self.reverts else None
+
+    def kernel_of(self, name: str) -> BootableKernel:
+        self.made.append(name)
+        if name in self.broken:
+            raise UnusableError("it does not compile: memory.c:1: error")
+        build = SimpleNamespace(key=name, cached=False)
+        programs = SimpleNamespace(module=Path("/m/a.ko"), stressor=Path("/m/s"))
+        return cast(BootableKernel, SimpleNamespace(build=build, programs=programs))
+
+    def run_trial(self, plan: TrialPlan, folder: Path) -> TrialResult:
+        if len(self.ran) >= self.patience:
+            raise KeyboardInterrupt
+        name = plan.kernel.build.key
+        self.ran.append((plan.arm, plan.index))
+        own = folder / "trials" / f"{plan.index:03d}-{plan.arm}"
+        own.mkdir(parents=True)
+        result = replace(
+            self.ending(name, plan.index),
+            arm=plan.arm,
+            index=plan.index,
+            seed=plan.seed,
+            folder=str(own.relative_to(folder)),
+        )
+        with open_record(own, {"fingerprint": fingerprint(plan.kernel)}) as update:
+            update("finished", result=result.as_json())
+        return result
+
+
+class Quiet:
+    def table(self, *words: object, **more: object) -> None:
+        """Nobody looks."""
+
+    def note(self, text: str) -> None:
+        """Nobody looks."""
+
+
+def outcome(kind: str, *, bug: bool = False, signature: str = "") -> TrialResult:
+    return TrialResult(
+        arm="", index=0, seed=0, kind=OutcomeKind(kind), title=f"the {kind}", signature=signature, is_bug=bug,
+        windows=3, iterations=3, seconds=1.0, preempt="none", folder="",
+    )  # fmt: skip
+
+
+def bug_from(culprit: int) -> Callable[[str, int], TrialResult]:
+    """Every kernel with the culprit in it fails, at once and always."""
+
+    def ending(name: str, index: int) -> TrialResult:
+        has_it = name in NAMES and NAMES.index(name) >= culprit
+        return outcome("livelock", bug=True) if has_it else outcome("completed")
+
+    return ending
+
+
+def but(
+    name: str, result: TrialResult, ending: Callable[[str, int], TrialResult]
+) -> Callable[[str, int], TrialResult]:
+    """As `ending`, but for one kernel."""
+    return lambda asked, index: result if asked == name else ending(asked, index)
+
+
+def world(**more: Any) -> World:
+    return World(**{"ending": bug_from(CULPRIT), **more})
+
+
+def setup() -> Setup:
+    experiment = load_experiment("linux-7")
+    stage = Stage(cast(Any, None), "microvm", "tcg")
+    return Setup(experiment, *scenario_values(experiment), lambda kernel: stage, lambda name, seed: "again")
+
+
+@pytest.fixture
+def bisect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[World], tuple[Conclusion, Bisection]]]:
+    def run(subject: World) -> tuple[Conclusion, Bisection]:
+        monkeypatch.setattr(session_module, "run_trial", subject.run_trial)
+        records, method = Records(tmp_path), Classic(0.99)
+        workshop = Workshop(Cache(tmp_path), cast(Progress, Quiet()))
+        found = Session(subject, method, setup(), records, workshop).run()
+        clean = method.clean_trials(found.known) if found.bug else 0
+        return found, Bisection(
+            tmp_path, subject, setup(), records, found, "classic", clean, 61.0, "hmm-harness bisect ..."
+        )
+
+    yield run
+
+
+Bisect = Callable[[World], tuple[Conclusion, Bisection]]
+
+
+def test_a_culprit_is_found_checked_and_taken_out(bisect: Bisect) -> None:
+    subject = world()
+    found, done = bisect(subject)
+    assert found.culprit == CULPRIT and found.checked
+    assert found.reverted and found.reverted.fails is False and found.reverted.trials == done.clean_trials
+    result = bisection_json(done)
+    assert (result["culprit"], result["checked"]) == (NAMES[CULPRIT], True)
+    tested = {row["commit"]: row for row in result["tested"]}
+    assert tested[NAMES[CULPRIT]]["verdict"] == "bad" and tested[NAMES[CULPRIT - 1]]["verdict"] == "good"
+    assert tested[NAMES[CULPRIT - 1]]["trials"] == done.clean_trials
+    assert result["builds"] == len(tested) and len(tested) <= 8
+    assert dict(verdicts(done))[NAMES[CULPRIT]] == "bad"
+    text = bisection_text(done, {"log": Path("bisect.log")})
+    assert f"culprit: {NAMES[CULPRIT][:12]} change 10" in text
+    text = " ".join(text.split())
+    assert "checked: it fails, its parent does not" in text and "without it does not fail" in text
+    mail = regression_text(done, "mm: a change")
+    assert f"#regzbot introduced: {NAMES[CULPRIT]}\n" in mail and '("mm: a change")' in mail.replace(
+        "\n", " "
+    )
+    assert max(map(len, mail.split("To repeat it")[0].splitlines())) <= 78
+
+
+def test_the_first_candidate_and_the_bad_end_itself_can_be_culprits(bisect: Bisect) -> None:
+    assert bisect(world(ending=bug_from(0)))[0].culprit == 0
+
+
+def test_the_bad_end_can_be_the_culprit(bisect: Bisect) -> None:
+    found, _ = bisect(world(ending=bug_from(COUNT - 1)))
+    assert (found.culprit, found.checked) == (COUNT - 1, True)
+
+
+def test_what_does_not_build_or_fails_otherwise_is_skipped_and_listed(bisect: Bisect) -> None:
+    oops = outcome("oops", signature="oops < a < b < c")
+    # All but the neighbours of the culprit are of no use, so that whatever is chosen is met.
+    broken = frozenset(NAMES[place] for place in (*range(5), 8, 13, 14))
+    others = frozenset(NAMES[place] for place in (5, 6, 7, 12))
+    healthy = bug_from(11)
+    found, done = bisect(
+        world(broken=broken, ending=lambda name, index: oops if name in others else healthy(name, index))
+    )
+    assert found.culprit == 11
+    rows = {row["commit"]: row for row in bisection_json(done)["tested"]}
+    assert rows.keys() & broken and rows.keys() & others
+    for name, row in rows.items():
+        if name in broken | others:
+            reason = "does not compile" if name in broken else "in another way: the oops"
+            assert row["verdict"] == "skip" and reason in row["reason"]
+
+
+def test_suspects_that_cannot_be_told_apart(bisect: Bisect) -> None:
+    found, done = bisect(world(broken=frozenset({NAMES[8], NAMES[9]}), ending=bug_from(9)))
+    assert found.culprit is None and not found.checked
+    assert bisection_json(done)["suspects"] == list(NAMES[8:11])
+    assert "culprit: one of 3" in bisection_text(done, {})
+
+
+def test_a_kernel_that_never_answers_is_skipped(bisect: Bisect) -> None:
+    found, done = bisect(world(ending=but(NAMES[7], outcome("not_exercised"), bug_from(CULPRIT))))
+    assert found.culprit == CULPRIT
+    row = next(row for row in bisection_json(done)["tested"] if row["commit"] == NAMES[7])
+    assert row["trials"] == 10 and "10 trials in a row gave no answer" in row["reason"]
+
+
+def test_a_kernel_that_never_comes_up_is_skipped_while_the_machine_is_well(bisect: Bisect) -> None:
+    subject = world(ending=but(NAMES[7], outcome("infra_error"), bug_from(CULPRIT)))
+    found, done = bisect(subject)
+    assert found.culprit == CULPRIT
+    row = next(row for row in bisection_json(done)["tested"] if row["commit"] == NAMES[7])
+    assert row["verdict"] == "skip" and "does not come as far as" in row["reason"]
+    assert ("control", 1) in subject.ran
+
+
+def test_a_machine_that_fails_is_no_verdict_and_can_go_on(bisect: Bisect) -> None:
+    sick = world()
+    sick.ending = lambda name, index: (
+        outcome("infra_error") if len(sick.ran) > 5 else bug_from(CULPRIT)(name, index)
+    )
+    with pytest.raises(InfraError, match="2 trials in a row failed"):
+        bisect(sick)
+    found, done = bisect(world())
+    assert found.culprit == CULPRIT
+    assert all(row["verdict"] != "skip" for row in bisection_json(done)["tested"])
+
+
+def test_a_kernel_without_the_preemption_model_is_skipped(
+    bisect: Bisect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = world()
+    run = subject.run_trial
+
+    def lacks(plan: TrialPlan, folder: Path) -> TrialResult:
+        if plan.kernel.build.key == NAMES[7]:
+            raise PreemptionError("asked for preempt=none, the kernel runs full")
+        return run(plan, folder)
+
+    subject.run_trial = lacks  # type: ignore[method-assign]
+    found, done = bisect(subject)
+    assert found.culprit == CULPRIT
+    row = next(row for row in bisection_json(done)["tested"] if row["commit"] == NAMES[7])
+    assert row["verdict"] == "skip" and "preempt=none" in row["reason"]
+
+
+def test_an_end_that_fails_otherwise_is_bad_input(bisect: Bisect) -> None:
+    with pytest.raises(UserError, match=r"the good end, .*, cannot be tested: it fails, but in another way"):
+        bisect(world(ending=but(GOOD_NAME, outcome("panic"), bug_from(CULPRIT))))
+
+
+def test_a_bad_end_that_does_not_build_is_bad_input(bisect: Bisect) -> None:
+    with pytest.raises(UserError, match=r"the bad end, .*, cannot be tested: it does not compile"):
+        bisect(world(broken=frozenset({NAMES[-1]})))
+
+
+def test_a_bad_end_without_the_bug_ends_it(bisect: Bisect) -> None:
+    found, done = bisect(world(ending=lambda name, index: outcome("completed")))
+    assert found.culprit is None and "never showed the bug" in bisection_json(done)["reason"]
+    assert "culprit: none" in bisection_text(done, {})
+
+
+def test_one_without_the_change_that_still_fails_is_said(bisect: Bisect) -> None:
+    still = but("reverted", outcome("livelock", bug=True), bug_from(CULPRIT))
+    found, done = bisect(world(ending=still))
+    assert found.reverted and found.reverted.fails is True
+    assert "there is another cause" in " ".join(bisection_text(done, {}).split())
+
+
+def test_a_change_that_does_not_come_out_is_said(bisect: Bisect) -> None:
+    found, done = bisect(world(reverts=False))
+    assert found.checked and found.reverted and found.reverted.fails is None
+    assert "it conflicts" in " ".join(bisection_text(done, {}).split())
+
+
+def test_killed_at_any_trial_it_goes_on_and_repeats_none(bisect: Bisect, tmp_path: Path) -> None:
+    whole = world(broken=frozenset({NAMES[7]}))
+    expected, _ = bisect(whole)
+    for path in sorted(tmp_path.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    ran: list[tuple[str, int]] = []
+    for _ in itertools.count():
+        part = world(broken=frozenset({NAMES[7]}), patience=7)
+        try:
+            found, _ = bisect(part)
+            ran += part.ran
+            break
+        except KeyboardInterrupt:
+            ran += part.ran
+    assert found.culprit == expected.culprit and found.checked
+    assert ran == whole.ran and len(set(ran)) == len(ran)
+
+
+def test_records_survive_a_line_that_was_cut_short(tmp_path: Path) -> None:
+    Records(tmp_path).add_kernel(KernelFact("one", 1.5, False))
+    with (tmp_path / KERNELS).open("a") as sink:
+        sink.write('{"name": "tw')
+    again = Records(tmp_path)
+    assert list(again.kernels) == ["one"]
+    again.add_kernel(KernelFact("two", 2.0, True))
+    again.skip("two", "no use")
+    assert Records(tmp_path).kernels == {
+        "one": KernelFact("one", 1.5, False),
+        "two": KernelFact("two", 2.0, True, "no use"),
+    }
+
+
+def test_trials_of_another_module_are_not_counted_with_these(bisect: Bisect, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bisect(world(patience=3))
+    with pytest.raises(UserError, match="ran another kernel, module or stressor"):
+        Records(tmp_path).check(arm_of(NAMES[-1]), "another")
+
+
+def test_a_folder_has_one_master(tmp_path: Path) -> None:
+    with alone_in(tmp_path), pytest.raises(UserError, match="another harness is at work"), alone_in(tmp_path):
+        pass
+    with alone_in(tmp_path):
+        pass
+
+
+def test_the_bug_is_what_the_bad_end_showed() -> None:
+    oops = outcome("oops", signature="oops < a < b < c < d")
+    other = outcome("oops", signature="oops < x < b < c")
+    own = outcome("livelock", bug=True, signature="livelock < f")
+    assert Bug.shown_by([outcome("completed"), outcome("timeout")]) is None
+    assert Bug.shown_by([replace(oops, index=1), replace(own, index=2)]) == Bug(True, own.kind, ("f",))
+    bug = Bug.shown_by([oops, other])
+    assert bug == Bug(False, OutcomeKind.OOPS, ("a", "b", "c")) and str(bug) == "oops < a < b < c"
+    assert read(replace(oops, signature="oops < a < b < c < z"), bug) is Reading.REPRODUCED
+    assert read(other, bug) is Reading.OTHER
+    assert read(outcome("soft_lockup", bug=True), Bug(True, OutcomeKind.LIVELOCK)) is Reading.REPRODUCED
+    for kind, reading in {
+        "completed": Reading.CLEAN,
+        "not_exercised": Reading.NO_ANSWER,
+        "timeout": Reading.NO_ANSWER,
+        "infra_error": Reading.INFRA,
+        "panic": Reading.OTHER,
+    }.items():
+        assert read(outcome(kind), bug) is reading
+
+
+def test_names_as_folders_have_them() -> None:
+    assert arm_of(NAMES[4]) == NAMES[4][:12]
+    assert arm_of("0001-mm: a/b.patch") == "0001-mm--a-b.patch"
