@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from harness.bisect.check import confirmed, doubt
 from harness.bisect.failure import Bug, Reading, read
 from harness.bisect.model import (
     BAD,
@@ -117,11 +118,11 @@ class Session:
                 case Try():
                     self._try(action)
                 case Found(suspects=(culprit,)):
-                    doubt = next(self._doubts(culprit, known), None)
-                    if doubt:
-                        self._try(doubt)
+                    more = doubt(self._method, culprit, known)
+                    if more:
+                        self._try(more)
                     else:
-                        checked = self._confirmed(culprit, known)
+                        checked = confirmed(self._method, culprit, known)
                         reverted = self._without(culprit, known) if checked else None
                         return Conclusion(action, self.bug(), self.known(), checked, reverted)
                 case Found():
@@ -162,27 +163,6 @@ class Session:
 
     def _arms(self) -> Iterator[str]:
         return (arm_of(name) for name in self._records.kernels)
-
-    # What is asked once a culprit is named
-
-    def _doubts(self, culprit: int, known: Knowledge) -> Iterator[Try]:
-        """What is still to be tried before the culprit can be believed: itself, and each of its parents."""
-        need = self._method.clean_trials(known)
-        for place in (culprit, *self._parents(culprit, known)):
-            seen = known.at(place)
-            if not seen.reproduced and seen.clean < need and place not in known.skipped:
-                yield Try(place, need - seen.clean)
-
-    def _confirmed(self, culprit: int, known: Knowledge) -> bool:
-        need = self._method.clean_trials(known)
-        parents = [known.at(parent) for parent in self._parents(culprit, known)]
-        return known.at(culprit).reproduced > 0 and all(
-            not seen.reproduced and seen.clean >= need for seen in parents
-        )
-
-    def _parents(self, culprit: int, known: Knowledge) -> tuple[Place, ...]:
-        """The candidates right before the culprit; the good end stands for those that are none."""
-        return known.history.parents[culprit] or (GOOD,)
 
     def _without(self, culprit: int, known: Knowledge) -> Reverted:
         """Whether the bad end is cured by taking the culprit's change out of it."""

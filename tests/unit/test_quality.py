@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("ci/*/*.py"))
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ["ruff", "check", "harness", "tests", "ci"],
         ["ruff", "format", "--check", "harness", "tests", "ci"],
         ["mypy"],
-        ["mypy", "--strict", "ci/bench/bench.py", "ci/nightly/nightly.py"],
+        ["mypy", "--strict", *SCRIPTS],
     ],
     ids=["ruff-check", "ruff-format", "mypy-package-and-tests", "mypy-ci"],
 )

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The last test of a culprit that a method has named: it must fail, and what is right before it must not."""
+
+from __future__ import annotations
+
+from harness.bisect.model import GOOD, Knowledge, Method, Place, Try
+
+
+def before(culprit: int, known: Knowledge) -> tuple[Place, ...]:
+    """The candidates right before one; the good end stands for parents that are none."""
+    return known.history.parents[culprit] or (GOOD,)
+
+
+def doubt(method: Method, culprit: int, known: Knowledge) -> Try | None:
+    """What is still to be tried before the culprit can be believed: itself, then each of its parents."""
+    need = method.clean_trials(known)
+    for place in (culprit, *before(culprit, known)):
+        seen = known.at(place)
+        if not seen.reproduced and seen.clean < need and place not in known.skipped:
+            return Try(place, need - seen.clean)
+    return None
+
+
+def confirmed(method: Method, culprit: int, known: Knowledge) -> bool:
+    """Whether the culprit failed, and each of its parents passed as many trials as a good place needs."""
+    need = method.clean_trials(known)
+    parents = [known.at(parent) for parent in before(culprit, known)]
+    return known.at(culprit).reproduced > 0 and all(
+        not seen.reproduced and seen.clean >= need for seen in parents
+    )
