@@ -291,6 +291,17 @@ def test_shipped_catalogue_reads_and_every_file_is_a_diff() -> None:
             assert patch.text.startswith("diff --git ")
 
 
+def test_every_candidate_fix_says_whose_idea_it_is_and_what_is_against_it() -> None:
+    fixes = [entry for entry in Catalogue.load().entries if entry.role == "fix"]
+    assert [entry.id for entry in fixes if not (entry.bug and entry.idea and entry.against)] == []
+
+
+def test_every_shipped_patch_is_in_the_catalogue() -> None:
+    catalogue = Catalogue.load()
+    shipped = {str(path.relative_to(catalogue.folder)) for path in catalogue.folder.glob("*/*.patch")}
+    assert shipped == {file.file for entry in catalogue.entries for file in entry.files}
+
+
 def test_wait_on_locked_differs_between_versions() -> None:
     catalogue = Catalogue.load()
     old = catalogue.resolve("trylock-starvation/wait-on-locked", "6.12.117")

@@ -18,7 +18,7 @@ from harness.kernel.build import BuildRequest, build_kernel, workspace_at
 from harness.kernel.kconfig import Setting
 from harness.kernel.language import Kconfig
 from harness.kernel.make import BuildError
-from harness.kernel.patches import Catalogue, Patch
+from harness.kernel.patches import Catalogue, Patch, in_range
 from harness.kernel.tree import DebianSpec, KernelTree, fetch_tree
 from tests.unit.kernelroom import Notes
 
@@ -69,6 +69,21 @@ def test_catalogue_on_6_12(tree6: KernelTree) -> None:
     assert set(stack.files) == {"mm/memory.c", "mm/migrate_device.c"}
     with pytest.raises(UserError, match=r"hunk 1 of 1 in mm/memory\.c:4258"):
         apply_patches(tree6, named(tree6, WAIT))
+
+
+@pytest.mark.parametrize(("which", "unfixed"), [("tree6", (TRYLOCK,)), ("tree7", (CHOICE, WITHOUT))])
+def test_every_fix_applies_on_top_of_what_it_fixes(
+    which: str, unfixed: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    tree: KernelTree = request.getfixturevalue(which)
+    found = {
+        # Other bugs are in the tree as shipped.
+        entry.id: statuses(tree, *(unfixed if entry.bug == "trylock-starvation" else ()), entry.id)
+        for entry in CATALOGUE.entries
+        if entry.role == "fix" and any(in_range(tree.version, file.versions) for file in entry.files)
+    }
+    assert WAIT in found
+    assert {name: states for name, states in found.items() if set(states) != {"applied"}} == {}
 
 
 @pytest.mark.parametrize("which", ["tree6", "tree7"])
