@@ -18,6 +18,8 @@ from harness.progress import Progress, Step
 
 #: On a pipe, at most one line of a running step every so many seconds.
 PLAIN_INTERVAL_S = 10.0
+#: Lines of a terminal that are not for the table's rows.
+LIVE_MARGIN = 8
 
 
 class Display(Progress, Protocol):
@@ -116,12 +118,15 @@ class LiveProgress:
         self.stream = stream
         self._console = Console(file=stream, highlight=False)
         self._steps: list[_LiveStep] = []
-        self._table: Table | None = None
+        self._header: Sequence[str] = ()
+        self._rows: Sequence[Sequence[str]] = ()
         self._running: _LiveStep | None = None
         self._live: Live | None = None
 
     def __rich__(self) -> RenderableType:
-        parts: list[RenderableType] = [self._table] if self._table else []
+        # What does not fit would hide what is going on below it.
+        last = max(3, self._console.height - LIVE_MARGIN)
+        parts: list[RenderableType] = [self._table(self._rows[-last:])] if self._header else []
         for step in [*self._steps, *([self._running] if self._running else [])]:
             step.spinner.update(text=Text(step.line(), no_wrap=True, overflow="ellipsis"))
             parts.append(step.spinner)
@@ -129,7 +134,7 @@ class LiveProgress:
 
     def _ensure_live(self) -> None:
         if self._live is None:
-            self._live = Live(self, console=self._console, refresh_per_second=8, transient=True)
+            self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
 
     def note(self, text: str) -> None:
@@ -152,19 +157,22 @@ class LiveProgress:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], running: str = "") -> None:
         self._running = _LiveStep(running) if running else None
+        self._header, self._rows = tuple(header), tuple(rows)
+        self._ensure_live()
+
+    def _table(self, rows: Sequence[Sequence[str]]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in header:
+        for name in self._header:
             table.add_column(name, style="bold" if name == "outcome" else None)
         for row in rows:
             table.add_row(*row)
-        self._table = table
-        self._ensure_live()
+        return table
 
     def close(self) -> None:
         """Give the terminal back, leaving the last table on it."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-            if self._table is not None:
-                self._console.print(self._table)
-                self._table = None
+            if self._header:
+                self._console.print(self._table(self._rows))
+                self._header = ()

@@ -11,6 +11,19 @@ def before(culprit: int, known: Knowledge) -> tuple[Place, ...]:
     return known.history.parents[culprit] or (GOOD,)
 
 
+def suspects(known: Knowledge, need: int) -> int:
+    """How many candidates may still be the culprit, if so many clean trials make a place good."""
+    ancestors = known.history.ancestors
+    left = (1 << len(known.history)) - 1
+    for place, seen in known.tested.items():
+        if place >= 0 and seen.reproduced:
+            left &= ancestors[place]
+    for place, seen in known.tested.items():
+        if place >= 0 and not seen.reproduced and seen.clean >= need:
+            left &= ~ancestors[place]
+    return left.bit_count()
+
+
 def doubt(method: Method, culprit: int, known: Knowledge) -> Try | None:
     """What is still to be tried before the culprit can be believed: itself, then each of its parents."""
     need = method.clean_trials(known)

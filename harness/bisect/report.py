@@ -158,7 +158,8 @@ def _headline(done: Bisection) -> list[str]:
     how = _wrapped(f"confidence {end.confidence:.4g}: {end.how}")
     if done.conclusion.culprit is None:
         among = [f"  {subject.label(place)}" for place in end.suspects]
-        return [f"culprit: one of {len(among)}; those between cannot be tested", *among, *how]
+        hint = "  to tell them apart, mend what keeps them from being tested (--patch), or leave --path out"
+        return [f"culprit: one of {len(among)}; those between cannot be tested", *among, *how, hint]
     return [f"culprit: {subject.label(done.conclusion.culprit)}", *how, *_wrapped(checks(done))]
 
 
@@ -171,7 +172,7 @@ def checks(done: Bisection) -> str:
     conclusion = done.conclusion
     if not conclusion.checked:
         return "checked: no, its own trials or its parent's do not bear it out"
-    text = f"checked: it fails, its parent does not in {done.clean_trials} trials"
+    text = f"checked: the culprit fails, its parent does not in {done.clean_trials} trials"
     reverted = conclusion.reverted
     if reverted is None:
         return text
@@ -209,38 +210,38 @@ def _shown(done: Bisection) -> TrialResult | None:
 
 
 def regression_text(done: Bisection, title: str) -> str:
-    """A mail's body that reports the culprit: what fails, since when, how sure, how to repeat it.
+    """A mail that reports the culprit: what fails, since when, how sure, how to repeat it.
 
     `title`: the commit's title. With the line that the regression tracker reads.
     """
     culprit = done.conclusion.culprit
     assert culprit is not None
     commit = done.subject.history.names[culprit]
-    boot = done.setup.experiment.boot
+    experiment, end = done.setup.experiment, done.conclusion.end
+    boot = experiment.boot
     bad, good = (done.subject.label(place) for place in (BAD, GOOD))
-    end = done.conclusion.end
     assert not isinstance(end, Stop)
+    bug = done.conclusion.bug
+    what = done.setup.scenario.title if bug and bug.own else str(bug)
     trials = done.trials(done.subject.name(BAD))
     shown = _shown(done)
     words = [
-        f'Since commit {commit[:12]} ("{title}") the scenario {done.setup.experiment.scenario} fails: '
-        f"{done.conclusion.bug}.",
+        f'Since commit {commit[:12]} ("{title}"): {what}.',
         f"Bad: {bad}: {_reproduced(done, done.subject.name(BAD))} of {len(trials)} trials fail. "
         f"Good: {good}.",
-        f"Found by bisection with repeated trials (preempt={boot.preempt}, {boot.cpus} CPUs), confidence "
-        f"{end.confidence:.4g}: {end.how}",
+        *(f"Every kernel had the patch {patch}." for patch in done.setup.patches),
+        f"Found by bisection with repeated trials of {experiment.scenario} under QEMU "
+        f"(preempt={boot.preempt}, {boot.cpus} CPUs), confidence {end.confidence:.4g}: {end.how}",
         f"{checks(done)[0].upper()}{checks(done)[1:]}.",
-        *(
-            [f"Every kernel had these patches: {'; '.join(done.setup.patches)}."]
-            if done.setup.patches
-            else []
-        ),
     ]
     body = "\n\n".join(textwrap.fill(text, _MAIL) for text in words)
     evidence = "\n".join(evidence_lines(shown)) if shown else ""
-    rows = [("commit", "trials", "fail", "verdict"), *(_row(done, name)[:4] for name in done.records.kernels)]
-    table = "\n".join(f"  {line}" for line in aligned(rows))
+    rows = [_row(done, name) for name in done.records.kernels]
+    table = "\n".join(
+        f"  {line}" for line in aligned([("commit", "trials", "fail", "verdict"), *(row[:4] for row in rows)])
+    )
+    titles = "\n".join(f"  {row[0]} {row[-1][:_TERMINAL]}" for row in rows)
     return (
-        f"{body}\n\n{evidence}\n\n{table}\n\nTo repeat it:\n\n  {done.reproduce}\n\n"
-        f"#regzbot introduced: {commit}\n"
+        f"Subject: [REGRESSION] {what}\n\n{body}\n\n{evidence}\n\n{table}\n\n{titles}\n\n"
+        f"To repeat it:\n\n  {done.reproduce}\n\n#regzbot introduced: {commit}\n"
     )

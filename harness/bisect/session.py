@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from harness.bisect.check import confirmed, doubt
+from harness.bisect.check import confirmed, doubt, suspects
 from harness.bisect.failure import Bug, Reading, read
 from harness.bisect.model import (
     BAD,
@@ -117,6 +117,7 @@ class Session:
                     return Conclusion(action, self.bug(), known)
                 case Try():
                     self._try(action)
+                    self._say(action.place)
                 case Found(suspects=(culprit,)):
                     more = doubt(self._method, culprit, known)
                     if more:
@@ -127,6 +128,22 @@ class Session:
                         return Conclusion(action, self.bug(), self.known(), checked, reverted)
                 case Found():
                     return Conclusion(action, self.bug(), known)
+
+    def _say(self, place: Place) -> None:
+        """Where the search stands, once something was tried at a place."""
+        known = self.known()
+        seen, need = known.at(place), self._method.clean_trials(known)
+        shown = f"{seen.reproduced} of {seen.trials} trials show the bug"
+        if place == BAD:
+            self._progress.note(f"bad end: {shown}; a kernel is good after {need} clean trials")
+        elif place == GOOD:
+            self._progress.note(f"good end: {shown}")
+        elif place not in known.skipped:
+            verdict = "bad" if seen.reproduced else "good" if seen.clean >= need else "open"
+            self._progress.note(
+                f"{verdict}: {self._subject.label(place)}: {shown}; the culprit is one of "
+                f"{suspects(known, need)} or fewer"
+            )
 
     def bug(self) -> Bug | None:
         """The failure that is bisected, once the bad end has shown it."""

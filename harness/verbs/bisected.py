@@ -23,7 +23,13 @@ from harness.config import Experiment, GitTree, KernelConfig, parse_tree, valida
 from harness.deadline import Deadline
 from harness.disk import write_atomically
 from harness.errors import UserError
-from harness.experiment.kernels import experiment_for, get_tree, kernel_of, patches_for_bisection
+from harness.experiment.kernels import (
+    experiment_for,
+    experiment_with,
+    get_tree,
+    kernel_of,
+    patches_for_bisection,
+)
 from harness.experiment.options import Workshop
 from harness.kernel.tree import KernelTree
 from harness.scenario.catalogue import scenario_values
@@ -63,6 +69,7 @@ class Asked:
 def asked_for(arguments: argparse.Namespace, workshop: Workshop, stack: contextlib.ExitStack) -> Asked:
     """What the command line asks for; what it holds open ends with `stack`. UserError for what cannot be."""
     patches = patch_files(arguments.patch)
+    _check(arguments)
     if arguments.series or arguments.symbols:
         for name in ("paths", "skips", "first_parent"):
             if getattr(arguments, name):
@@ -70,6 +77,17 @@ def asked_for(arguments: argparse.Namespace, workshop: Workshop, stack: contextl
                 raise UserError(f"--{word} is for the commits of a repository")
         return (_series if arguments.series else _symbols)(arguments, workshop, patches)
     return _commits(arguments, workshop, patches, stack)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """UserError for what can be seen to be wrong before anything is fetched."""
+    base = _named(arguments) or experiment_named(DEFAULT_EXPERIMENT)
+    scenario_values(experiment_from(arguments, base))
+    if arguments.kernel:
+        kernel_of(base, arguments.kernel)
+    for name in (*arguments.good, arguments.bad or "") if arguments.symbols else ():
+        if name and not Path(name).is_file():
+            raise UserError(f"no file {name!r}", hint="--good FILE --bad FILE, of CONFIG_X=y lines")
 
 
 def _commits(
@@ -86,6 +104,9 @@ def _commits(
     commits = repository.history(
         arguments.good, arguments.bad or named.revision, arguments.paths, arguments.first_parent
     )
+    skips = repository.skips(commits, arguments.skips)
+    if any(commits.names[place] == commits.bad for place in skips):
+        raise UserError("--skip names the bad end", hint="leave it out of the range, or choose another --bad")
     with workshop.progress.step(f"the bad end, {commits.bad[:12]}"):
         tree = repository.tree(commits.bad)
     experiment, kernel = _experiment(arguments, tree, patches)
@@ -93,7 +114,6 @@ def _commits(
     # Of several good ends the first is tested; the others only narrow the candidates.
     good = commits.good[0]
     subject = CommitSubject(repository, good, commits.bad, commits, kernel, (), machine)
-    skips = repository.skips(commits, arguments.skips)
 
     def trial_words(arm: str) -> Sequence[str]:
         known = {arm_of(name) for name in (*commits.names, commits.bad, good)}
@@ -158,12 +178,18 @@ def _symbols(arguments: argparse.Namespace, workshop: Workshop, patches: Sequenc
     return Asked(subject, experiment, machine, identity, _said(kernel, tree))
 
 
+def _named(arguments: argparse.Namespace) -> Experiment | None:
+    """The experiment that is named, or has the kernel that is; None if neither is."""
+    if arguments.experiment:
+        return experiment_named(arguments.experiment)
+    return experiment_with(arguments.kernel) if arguments.kernel else None
+
+
 def _tree(
     arguments: argparse.Namespace, workshop: Workshop, patches: Sequence[str]
 ) -> tuple[KernelTree, Experiment, KernelConfig]:
     """The tree that stays the same, and how it is tried."""
-    named = experiment_named(arguments.experiment or DEFAULT_EXPERIMENT)
-    asked = experiment_from(arguments, named)
+    asked = experiment_from(arguments, _named(arguments) or experiment_named(DEFAULT_EXPERIMENT))
     tree = get_tree(asked.tree, workshop, asked.tarball)
     return tree, *_experiment(arguments, tree, patches)
 
@@ -175,9 +201,8 @@ def _experiment(
 
     Unless the user names one, by the built-in experiment for the tree's version, or the default one.
     """
-    if arguments.experiment:
-        base = experiment_named(arguments.experiment)
-    else:
+    base = _named(arguments)
+    if base is None:
         try:
             base = experiment_for(tree.version)[1]
         except UserError:

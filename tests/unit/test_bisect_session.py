@@ -170,12 +170,13 @@ def test_a_culprit_is_found_checked_and_taken_out(bisect: Bisect) -> None:
     text = bisection_text(done, {"log": Path("bisect.log")})
     assert f"culprit: {NAMES[CULPRIT][:12]} change 10" in text
     text = " ".join(text.split())
-    assert "checked: it fails, its parent does not" in text and "without it does not fail" in text
+    assert "checked: the culprit fails, its parent does not" in text and "without it does not fail" in text
     mail = regression_text(done, "mm: a change")
+    assert mail.startswith("Subject: [REGRESSION] hmm_range_fault() spins")
     assert f"#regzbot introduced: {NAMES[CULPRIT]}\n" in mail and '("mm: a change")' in mail.replace(
         "\n", " "
     )
-    assert max(map(len, mail.split("To repeat it")[0].splitlines())) <= 78
+    assert max(map(len, mail.split("\n\n", 1)[1].split("To repeat it")[0].splitlines())) <= 78
 
 
 def test_the_first_candidate_and_the_bad_end_itself_can_be_culprits(bisect: Bisect) -> None:
