@@ -101,7 +101,8 @@ class Driver:
                 return self._ending((), action.reason)
             if isinstance(action, Found):
                 sole = self.check and len(action.suspects) == 1
-                more = doubt(self.method, action.suspects[0], known) if sole else None
+                need = self.method.clean_trials(known)
+                more = doubt(action.suspects[0], known, need) if sole else None
                 if more is None:
                     return self._ending(action.suspects)
                 action = more

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from harness.bisect.model import GOOD, Knowledge, Method, Place, Try
+from harness.bisect.model import GOOD, Knowledge, Place, Try
 
 
 def before(culprit: int, known: Knowledge) -> tuple[Place, ...]:
@@ -24,9 +24,11 @@ def suspects(known: Knowledge, need: int) -> int:
     return left.bit_count()
 
 
-def doubt(method: Method, culprit: int, known: Knowledge) -> Try | None:
-    """What is still to be tried before the culprit can be believed: itself, then each of its parents."""
-    need = method.clean_trials(known)
+def doubt(culprit: int, known: Knowledge, need: int) -> Try | None:
+    """What is still to be tried before the culprit can be believed: itself, then what is right before it.
+
+    need: how many clean trials make a place good.
+    """
     for place in (culprit, *before(culprit, known)):
         seen = known.at(place)
         if not seen.reproduced and seen.clean < need and place not in known.skipped:
@@ -34,9 +36,8 @@ def doubt(method: Method, culprit: int, known: Knowledge) -> Try | None:
     return None
 
 
-def confirmed(method: Method, culprit: int, known: Knowledge) -> bool:
-    """Whether the culprit failed, and each of its parents passed as many trials as a good place needs."""
-    need = method.clean_trials(known)
+def confirmed(culprit: int, known: Knowledge, need: int) -> bool:
+    """Whether the culprit failed, and what is right before it passed as many trials as a good place needs."""
     parents = [known.at(parent) for parent in before(culprit, known)]
     return known.at(culprit).reproduced > 0 and all(
         not seen.reproduced and seen.clean >= need for seen in parents

@@ -116,10 +116,22 @@ def _verdict(done: Bisection, name: str) -> Verdict | Literal["open"]:
 
 
 def verdicts(done: Bisection) -> list[tuple[str, Verdict]]:
-    """(name, verdict) of the candidates that have one, but for the bad end, in the order they were tested."""
-    candidates = set(done.subject.history.names) - {done.subject.name(BAD)}
-    found = [(name, _verdict(done, name)) for name in done.records.kernels if name in candidates]
-    return [(name, verdict) for name, verdict in found if verdict != "open"]
+    """(name, verdict) of the candidates that were tested, but for the bad end, in that order.
+
+    Once a culprit is named they are what follows from it: a false reproduction is a trial's, not a verdict.
+    """
+    history, culprit = done.subject.history, done.conclusion.culprit
+    candidates = set(history.names) - {done.subject.name(BAD)}
+    found: list[tuple[str, Verdict]] = []
+    for name in done.records.kernels:
+        verdict = _verdict(done, name)
+        if name not in candidates or verdict == "open":
+            continue
+        if culprit is not None and verdict != "skip":
+            has_it = history.ancestors[history.names.index(name)] >> culprit & 1
+            verdict = "bad" if has_it else "good"
+        found.append((name, verdict))
+    return found
 
 
 def bisection_text(done: Bisection, kept: Mapping[str, Path]) -> str:
@@ -171,8 +183,8 @@ def checks(done: Bisection) -> str:
     """What was done to the culprit once it was named, as a sentence."""
     conclusion = done.conclusion
     if not conclusion.checked:
-        return "checked: no, its own trials or its parent's do not bear it out"
-    text = f"checked: the culprit fails, its parent does not in {done.clean_trials} trials"
+        return "checked: no, its own trials or those right before it do not bear it out"
+    text = f"checked: the culprit fails, what is right before it does not in {done.clean_trials} trials"
     reverted = conclusion.reverted
     if reverted is None:
         return text

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -104,9 +105,10 @@ class SeriesSubject:
 
 
 def _names(patches: Sequence[Patch]) -> tuple[str, ...]:
-    """The patches' names; those of one mbox share it, and are told apart by their number in the series."""
-    count = Counter(patch.name for patch in patches)
+    """The patches' names; those that share one, as of one mbox, are told apart by their number."""
+    plain = [re.sub(r"[^\w.-]", "-", patch.name)[:60] for patch in patches]
+    count = Counter(plain)
     return tuple(
-        patch.name if count[patch.name] == 1 else f"{number:04d}-{patch.name}"
-        for number, patch in enumerate(patches, start=1)
+        name if count[name] == 1 and "." in name else f"{number:04d}-{name}"
+        for number, name in enumerate(plain, start=1)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from harness.bisect.check import confirmed, doubt, suspects
@@ -84,8 +84,15 @@ class Conclusion:
     @property
     def culprit(self) -> int | None:
         """The one candidate that is named."""
-        found = isinstance(self.end, Found) and len(self.end.suspects) == 1
-        return self.end.suspects[0] if found and isinstance(self.end, Found) else None
+        match self.end:
+            case Found(suspects=(culprit,)):
+                return culprit
+        return None
+
+    @property
+    def proven(self) -> bool:
+        """Whether the culprit was checked, and nothing speaks against it."""
+        return self.checked and not (self.reverted and self.reverted.fails)
 
 
 class Session:
@@ -109,6 +116,7 @@ class Session:
 
         UserError: an end that cannot be tested. InfraError: the machine fails; the same run can go on later.
         """
+        self._catch_up()
         while True:
             known = self.known()
             action = self._method.next(known)
@@ -119,15 +127,26 @@ class Session:
                     self._try(action)
                     self._say(action.place)
                 case Found(suspects=(culprit,)):
-                    more = doubt(self._method, culprit, known)
+                    need, all_known = self._method.clean_trials(known), self._everything()
+                    more = doubt(culprit, all_known, need)
                     if more:
                         self._try(more)
+                        self._say(more.place)
                     else:
-                        checked = confirmed(self._method, culprit, known)
-                        reverted = self._without(culprit, known) if checked else None
+                        checked = confirmed(culprit, all_known, need)
+                        reverted = self._without(culprit, need) if checked else None
                         return Conclusion(action, self.bug(), self.known(), checked, reverted)
                 case Found():
                     return Conclusion(action, self.bug(), known)
+
+    def _catch_up(self) -> None:
+        """Skip what the trial of a run that was killed right after it says is to be skipped."""
+        bug = self.bug()
+        ends = (self._subject.name(BAD), self._subject.name(GOOD))
+        for name in sorted(set(self._records.kernels) & set(self._subject.history.names) - set(ends)):
+            for result in self._records.trials(arm_of(name)):
+                if read(result, bug) is Reading.OTHER and not self._records.kernels[name].skip:
+                    self._records.skip(name, _another(result).message)
 
     def _say(self, place: Place) -> None:
         """Where the search stands, once something was tried at a place."""
@@ -141,8 +160,7 @@ class Session:
         elif place not in known.skipped:
             verdict = "bad" if seen.reproduced else "good" if seen.clean >= need else "open"
             self._progress.note(
-                f"{verdict}: {self._subject.label(place)}: {shown}; the culprit is one of "
-                f"{suspects(known, need)} or fewer"
+                f"{verdict}: {self._subject.label(place)}: {shown}; {suspects(known, need)} candidates left"
             )
 
     def bug(self) -> Bug | None:
@@ -150,7 +168,18 @@ class Session:
         return Bug.shown_by(self._records.trials(self._arm(BAD)))
 
     def known(self) -> Knowledge:
-        """What the records say."""
+        """What the records say, each trial once: the bad end may be the last candidate as well."""
+        known = self._everything()
+        bad = self._subject.name(BAD)
+        tested = {
+            place: seen
+            for place, seen in known.tested.items()
+            if place not in known.skipped and (place < 0 or known.history.names[place] != bad)
+        }
+        return replace(known, tested=tested)
+
+    def _everything(self) -> Knowledge:
+        """What the records say, by place."""
         history = self._subject.history
         places = (BAD, GOOD, *range(len(history)))
         facts = {place: self._records.kernels.get(self._subject.name(place)) for place in places}
@@ -181,15 +210,17 @@ class Session:
     def _arms(self) -> Iterator[str]:
         return (arm_of(name) for name in self._records.kernels)
 
-    def _without(self, culprit: int, known: Knowledge) -> Reverted:
+    def _without(self, culprit: int, need: int) -> Reverted:
         """Whether the bad end is cured by taking the culprit's change out of it."""
-        need = self._method.clean_trials(known)
         try:
             kernel = self._obtain(REVERTED, lambda: self._subject.without(culprit, self._workshop))
             if kernel is None:
                 return Reverted(None, 0, "its change cannot be taken out of the bad end: it conflicts")
-            self._run_trials(kernel, REVERTED, need, until_bug=True)
-        except UnusableError as error:
+            seen = self._evidence(REVERTED)
+            if not seen.reproduced and seen.clean < need:
+                self._run_trials(kernel, REVERTED, need - seen.clean, until_bug=True)
+        except (UnusableError, InfraError) as error:
+            # The culprit is known by now, and must not be lost.
             return Reverted(None, 0, error.message)
         seen = self._evidence(REVERTED)
         return Reverted(seen.reproduced > 0, seen.trials)
@@ -248,6 +279,10 @@ class Session:
 
         UnusableError: another failure, no answers, or a kernel that does not come up.
         """
+        bad = arm == self._arm(BAD)
+        other = (r for r in self._records.trials(arm) if read(r, self.bug()) is Reading.OTHER)
+        if not bad and (result := next(other, None)):
+            raise _another(result)
         before = self._evidence(arm)
         silent = failed = 0
         while (seen := self._evidence(arm)).trials - before.trials < answers:
@@ -255,28 +290,29 @@ class Session:
                 return
             result = self._trial(kernel, arm)
             reading = read(result, self.bug())
-            if reading is Reading.OTHER and arm != self._arm(BAD):
-                raise UnusableError(f"it fails, but in another way: {result.title} ({result.folder})")
-            silent = silent + 1 if reading in (Reading.NO_ANSWER, Reading.OTHER) else 0
+            if reading is Reading.OTHER and not bad:
+                raise _another(result)
+            silent = 0 if reading in (Reading.CLEAN, Reading.REPRODUCED) else silent + 1
             failed = failed + 1 if reading is Reading.INFRA else 0
             if silent >= SILENT_TRIALS:
-                raise UnusableError(f"{silent} trials in a row gave no answer, the last one: {result.title}")
+                self._blame(arm, f"{silent} trials in a row gave no answer, the last one: {result.title}")
             if failed >= FAILED_TRIALS:
-                self._blame(arm, result)
+                self._blame(arm, f"it does not come as far as the scenario: {result.title} ({result.folder})")
 
-    def _blame(self, arm: str, result: TrialResult) -> None:
-        """Whose fault it is that trials end as infra_error: the kernel's if the bad end still answers.
+    def _blame(self, arm: str, what: str) -> None:
+        """Whose fault it is that trials say nothing: the kernel's if the bad end still answers.
 
         UnusableError if it is the kernel's, else InfraError.
         """
-        folder = self._records.folder / result.folder
         if arm != self._arm(BAD):
             answer = self._trial(self._kernel(BAD), CONTROL)
             if answer.kind.is_answer:
-                raise UnusableError(
-                    f"it does not come as far as the scenario: {result.title} ({result.folder})"
-                )
-        raise InfraError(f"{FAILED_TRIALS} trials in a row failed: {result.title}", hint=f"see {folder}")
+                raise UnusableError(what)
+        elif any(result.kind.is_answer for result in self._records.trials(arm)):
+            pass  # it did answer: the machine is not what it was
+        elif "no answer" in what:
+            raise UnusableError(what)
+        raise InfraError(f"{arm}: {what}", hint=f"see {self._records.folder}")
 
     def _trial(self, kernel: BootableKernel, arm: str) -> TrialResult:
         """One more trial of a kernel, on record. UnusableError if the kernel lacks the preemption model."""
@@ -313,6 +349,10 @@ class Session:
         the_bug = " (the bug)" if read(result, self.bug()) is Reading.REPRODUCED else ""
         numbers = (str(result.windows), str(result.iterations), f"{result.seconds:.1f}")
         return (str(result.index), result.arm, str(result.seed), f"{result.kind}{the_bug}", *numbers)
+
+
+def _another(result: TrialResult) -> UnusableError:
+    return UnusableError(f"it fails, but in another way: {result.title} ({result.folder})")
 
 
 def arm_of(name: str) -> str:

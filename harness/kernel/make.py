@@ -133,6 +133,8 @@ def run_make(
         return
     if "No space left on device" in done.output:
         raise InfraError("no space left on the disk while building the kernel", hint=f"free some near {log}")
+    if "Killed signal terminated program" in done.output:
+        raise InfraError("the compiler was killed: no memory was left?", hint=f"the whole log is {log}")
     error = first_error(done.output)
     missing = _MISSING_TOOL.search(error) or _MISSING_HEADER.search(error)
     if missing:

@@ -84,7 +84,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     print(text, file=display.stream)
     if arguments.json:
         print(json.dumps(result), flush=True)
-    return 0 if conclusion.checked else 1
+    return 0 if conclusion.proven else 1
 
 
 def _key(arguments: argparse.Namespace, asked: Asked) -> str:
@@ -108,7 +108,7 @@ def _folder(arguments: argparse.Namespace, asked: Asked, display: Display) -> Pa
 def _records(folder: Path, asked: Asked) -> Records:
     records = Records(folder)
     for name in asked.skips:
-        if name not in records.kernels:
+        if name not in records.kernels or not records.kernels[name].skip:
             records.add_kernel(KernelFact(name, 0.0, True, "not to be tested (--skip)"))
     return records
 

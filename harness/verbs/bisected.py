@@ -111,8 +111,11 @@ def _commits(
         tree = repository.tree(commits.bad)
     experiment, kernel = _experiment(arguments, tree, patches)
     machine = pick_machine(experiment.boot.machine)
-    # Of several good ends the first is tested; the others only narrow the candidates.
-    good = commits.good[0]
+    # Where the ends part comes right before the candidates; of several good ends the others only narrow them.
+    good = next(iter((*commits.bases, *commits.good)))
+    if len(ends := (*commits.bases, *commits.good)) > 1:
+        others = " ".join(commit[:12] for commit in ends[1:])
+        workshop.progress.note(f"tested as the good end: {good[:12]}; taken to be good: {others}")
     subject = CommitSubject(repository, good, commits.bad, commits, kernel, (), machine)
 
     def trial_words(arm: str) -> Sequence[str]:
@@ -141,12 +144,10 @@ def _keep_commits(done: Bisection, repository: Repository, commits: Commits) -> 
     kept = {"git_bisect_log": done.folder / "bisect.log"}
     write_atomically(kept["git_bisect_log"], git.log.encode())
     culprit = done.conclusion.culprit
-    if culprit is not None:
-        commit = commits.names[culprit]
-        if git.first_bad not in (None, commit):
-            raise AssertionError(f"git names {git.first_bad}, the search {commit}")
+    if culprit is not None and done.conclusion.proven:
         kept["regression"] = done.folder / "regression.txt"
-        write_atomically(kept["regression"], regression_text(done, repository.title(commit)).encode())
+        title = repository.title(commits.names[culprit])
+        write_atomically(kept["regression"], regression_text(done, title).encode())
     return kept
 
 
