@@ -19,8 +19,8 @@ from harness.errors import HarnessError, InfraError
 INTERRUPTED = 130
 
 EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; bisect: one culprit, checked; classify:
-nothing found; diagnose: no cycle; replay: identical; selftest: all as expected), 1 another verdict, 2 bad
-input, 3 a fault of the machine, 130 interrupted"""
+nothing found; diagnose: no cycle; replay: identical; selftest: all as expected; siblings: no bug, all read),
+1 another verdict, 2 bad input, 3 a fault of the machine, 130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -196,6 +196,25 @@ def parser() -> argparse.ArgumentParser:
     diagnose.add_argument("--json", action="store_true", help="one JSON object on standard output")
     diagnose.add_argument("--svg", type=Path, metavar="FILE", help="draw the cycle, or the longest chain")
     diagnose.set_defaults(verb="diagnose")
+
+    siblings = commands.add_parser(
+        "siblings", help="searches kernel source for the bug's shape: retried at once, without waiting"
+    )
+    siblings.add_argument("tree", nargs="?", metavar="TREE", help="as --tree takes it (default: the newest)")
+    siblings.add_argument(
+        "--patch",
+        action="append",
+        default=[],
+        metavar="FILE|ID",
+        help="search with this patch in (repeatable)",
+    )
+    siblings.add_argument(
+        "--path", action="append", default=[], dest="paths", metavar="PATH",
+        help="only this file or folder of the tree (repeatable; default: all of it)",
+    )  # fmt: skip
+    siblings.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _cache_folder(siblings)
+    siblings.set_defaults(verb="siblings")
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")

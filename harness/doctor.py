@@ -42,6 +42,7 @@ PROGRAMS = {
     "setpriv": ("util-linux", False),
     "busybox": ("busybox-static", False),
     "gdb": ("gdb", False),
+    "spatch": ("coccinelle", False),
 }
 
 #: What the kernel's build tools or the guest's programs are compiled with: a probe in C, the package.
