@@ -6,6 +6,7 @@
 #include <linux/hmm.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/workqueue.h>
 
 #include "probed.h"
 
@@ -55,6 +56,17 @@ static inline struct dev_pagemap *hh_page_pagemap(struct page *page)
 #else
 #error "probe.sh gave no answer on how a device page is given back"
 #endif
+
+static inline struct workqueue_struct *hh_percpu_wq(void)
+{
+#if defined(HH_PERCPU_WQ)
+	return system_percpu_wq;
+#elif defined(HH_PERCPU_WQ_OLD)
+	return system_wq;
+#else
+#error "probe.sh gave no answer on the per-CPU workqueue"
+#endif
+}
 
 static inline int hh_range_fault_unlocked(struct hmm_range *range,
 					  unsigned long timeout)

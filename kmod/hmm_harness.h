@@ -128,6 +128,42 @@ struct hmm_harness_stats {
 	__u64 reserved[3];
 };
 
+enum hmm_harness_hold_kind {
+	/* A mixed batch, which then goes on to its own LRU drain. */
+	HMM_HARNESS_HOLD_NOTIFIER,
+	/* Any MIXED batch; a work item runs on the other's CPU before it. */
+	HMM_HARNESS_HOLD_WORK,
+};
+
+/*
+ * Stops the next MIGRATE_TO_DEVICE with MIGRATE_MIXED on this file that takes
+ * just this range in one batch, when it has locked the folios and not unmapped
+ * them yet, until a FAULT of another mirror for another owner is stuck on the
+ * device pages of the batch, for timeout_ms at most.  That FAULT must begin
+ * after the batch is held (struct hmm_harness_window says when), or it finds no
+ * folio locked.  Once: a batch that stopped, or a further HOLD, disarms it.
+ * ERANGE also for a timeout of 0.
+ */
+struct hmm_harness_hold {
+	__u64 addr;
+	__u64 length;
+	__u32 flags;		/* must be zero */
+	__u32 kind;
+	__u32 timeout_ms;	/* 1..HMM_HARNESS_MAX_TIMEOUT_MS */
+	__u32 pad;		/* must be zero */
+	__u64 reserved[2];
+};
+
+/* How the hold of a batch ended, in struct hmm_harness_window. */
+enum hmm_harness_held {
+	HMM_HARNESS_HELD_NOT,		/* was not to be held */
+	HMM_HARNESS_HELD_WAITING,	/* is held right now */
+	HMM_HARNESS_HELD_SPINS,		/* FAULT goes round, and gets nowhere */
+	HMM_HARNESS_HELD_SLEEPS,	/* FAULT waits for the folio */
+	HMM_HARNESS_HELD_TIMEOUT,	/* neither, for timeout_ms */
+	HMM_HARNESS_HELD_KILLED,	/* the caller is to die */
+};
+
 /* Start over after reading; EBUSY while a batch is under way. */
 #define HMM_HARNESS_WINDOW_RESET	0x01U
 
@@ -139,23 +175,24 @@ struct hmm_harness_stats {
 #define HMM_HARNESS_COND_REMOTE_DRAIN	0x10U /* ... of another CPU's batch */
 #define HMM_HARNESS_COND_SPINNER	0x20U /* another mirror faults them */
 #define HMM_HARNESS_COND_SPINNER_DRAIN	0x40U /* on a CPU owing a drain */
-#define HMM_HARNESS_COND_ALL		0x7fU
+#define HMM_HARNESS_COND_SPINNER_WORK	0x80U /* on the CPU of the work item */
 
 #define HMM_HARNESS_NO_INDEX		0xffffffffU
 #define HMM_HARNESS_NO_CPU		0xffffffffU
 
 /*
  * What met during the mixed batches since the last reset.  The members from
- * conditions on describe one batch: the first with all conditions, or else
- * the latest.
+ * conditions on describe one batch: the first with all conditions it needed,
+ * or else the latest.
  */
 struct hmm_harness_window {
 	__u32 flags;
 	__u32 open;		/* out: a batch is being unmapped right now */
 	__u64 batches;		/* out: mixed batches looked at */
-	__u64 hits;		/* out: of those, with all conditions at once */
+	__u64 hits;		/* out: of those, with all it needed at once */
 	__u32 conditions;	/* out */
-	__u32 hit;		/* out: conditions == HMM_HARNESS_COND_ALL */
+	__u32 needed;		/* out: conditions that must meet */
+	__u32 hit;		/* out: all of them did */
 	__u32 device_locked;	/* out: folios */
 	__u32 device_shared;	/* out: folios */
 	__u32 system_folios;	/* out */
@@ -165,8 +202,10 @@ struct hmm_harness_window {
 	__u32 holder_cpu;	/* out */
 	__u32 spinner_cpu;	/* out: or NO_CPU */
 	__u32 spinner_late;	/* out: the spinner came second */
+	__u32 held;		/* out: enum hmm_harness_held */
 	__u32 pad;		/* must be zero */
 	__u64 drain_cpus;	/* out: bit per CPU (0..63) owing a drain */
+	__u64 held_ns;		/* out: how long it was held */
 	__u64 unmap_ns;		/* out: duration of isolation and unmapping */
 	__u64 reserved[2];
 };
@@ -189,5 +228,7 @@ struct hmm_harness_window {
 	_IOWR(HMM_HARNESS_IOC_MAGIC, 6, struct hmm_harness_stats)
 #define HMM_HARNESS_WINDOW \
 	_IOWR(HMM_HARNESS_IOC_MAGIC, 7, struct hmm_harness_window)
+#define HMM_HARNESS_HOLD \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 8, struct hmm_harness_hold)
 
 #endif /* HMM_HARNESS_H */

@@ -42,6 +42,15 @@ struct hh_device {
 	struct dev_pagemap pagemap;	/* last: it ends in a flexible array */
 };
 
+/* What HOLD asked for; one-shot. */
+struct hh_hold {
+	bool armed;
+	u32 kind;
+	u32 timeout_ms;
+	unsigned long start;
+	unsigned long end;
+};
+
 /* A mixed batch between the end of collection and the end of unmapping. */
 struct hh_batch {
 	struct list_head link;		/* hh_batches, while open */
@@ -49,6 +58,7 @@ struct hh_batch {
 	bool registered;
 	struct task_struct *armed;	/* whose next range_end is the one */
 	struct migrate_vma *args;
+	struct hh_hold hold;		/* for the next batch */
 	u64 opened_ns;
 	unsigned long start;		/* addresses of the shared device folios */
 	unsigned long end;
@@ -77,6 +87,8 @@ struct hh_fault_entry {
 	unsigned long start;
 	unsigned long end;
 	unsigned int cpu;
+	struct task_struct *task;
+	unsigned long min_flt;		/* of the task, when it began */
 };
 
 static inline void hh_count(struct hh_device *device, enum hh_counter which,
@@ -118,6 +130,12 @@ void hh_window_close(struct hh_mirror *mirror);
 void hh_window_batched(struct page *page, unsigned int cpu);
 void hh_window_fault_enter(struct hh_fault_entry *entry);
 void hh_window_fault_leave(struct hh_fault_entry *entry);
+u32 hh_window_watch(struct hh_batch *batch, unsigned int *cpu);
 long hh_ioctl_window(struct hh_mirror *mirror, void __user *arg);
+long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg);
+
+/* hold.c */
+u32 hh_hold_wait(struct hh_batch *batch, u32 timeout_ms, unsigned int *cpu);
+void hh_hold_work(unsigned int cpu);
 
 #endif /* HH_INTERNAL_H */

@@ -171,6 +171,8 @@ static long hh_ioctl(struct file *file, unsigned int request, unsigned long arg)
 		return hh_ioctl_stats(mirror, pointer);
 	case HMM_HARNESS_WINDOW:
 		return hh_ioctl_window(mirror, pointer);
+	case HMM_HARNESS_HOLD:
+		return hh_ioctl_hold(mirror, pointer);
 	default:
 		return -ENOTTY;
 	}

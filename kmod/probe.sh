@@ -67,4 +67,6 @@ must "how a device page is made ready" \
 	"init-page-pgmap-order init-page-order init-page" "$@"
 must "how the pagemap of a device page is found" \
 	"pgmap-function pgmap-member" "$@"
+must "the name of the per-CPU workqueue of the system" \
+	"percpu-wq percpu-wq-old" "$@"
 may "range-fault-unlocked" "$@"

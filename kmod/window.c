@@ -26,11 +26,24 @@
 #include <linux/mmu_notifier.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/uaccess.h>
 
 #include "internal.h"
 
 #define HH_RECENT	32U
+/* Faults of a spinner in vain, after which it is one. */
+#define HH_ROUNDS	64U
+
+/* What must meet for the bug: with the batch's own drain, or a work item. */
+#define HH_NEEDED_DRAIN \
+	(HMM_HARNESS_COND_DEVICE_LOCKED | HMM_HARNESS_COND_DEVICE_SHARED | \
+	 HMM_HARNESS_COND_SYSTEM_OFF_LRU | HMM_HARNESS_COND_ORDER | \
+	 HMM_HARNESS_COND_REMOTE_DRAIN | HMM_HARNESS_COND_SPINNER | \
+	 HMM_HARNESS_COND_SPINNER_DRAIN)
+#define HH_NEEDED_WORK \
+	(HMM_HARNESS_COND_DEVICE_LOCKED | HMM_HARNESS_COND_DEVICE_SHARED | \
+	 HMM_HARNESS_COND_SPINNER | HMM_HARNESS_COND_SPINNER_WORK)
 
 /* Page frames that were last put in a CPU's LRU batch, as far as we know. */
 struct hh_recent {
@@ -110,6 +123,20 @@ static bool hh_window_matches(struct hh_batch *batch,
 	       entry->start < batch->end && entry->end > batch->start;
 }
 
+static void hh_window_judge(struct hmm_harness_window *now)
+{
+	now->hit = (now->conditions & now->needed) == now->needed;
+}
+
+/* A drain that waits for the batch must find the folio still in it. */
+static bool hh_window_off_lru(struct hh_batch *batch)
+{
+	if (!(batch->now.needed & HMM_HARNESS_COND_SYSTEM_OFF_LRU))
+		return true;
+	return batch->off_lru_pfn &&
+	       hh_window_in_batch(page_folio(pfn_to_page(batch->off_lru_pfn)));
+}
+
 /* Under hh_window_lock: the spinner's part of the conditions. */
 static void hh_window_spinner(struct hh_batch *batch,
 			      struct hh_fault_entry *entry, bool late)
@@ -123,7 +150,7 @@ static void hh_window_spinner(struct hh_batch *batch,
 	now->spinner_late = late;
 	if (entry->cpu < 64 && (now->drain_cpus & BIT_ULL(entry->cpu)))
 		now->conditions |= HMM_HARNESS_COND_SPINNER_DRAIN;
-	now->hit = now->conditions == HMM_HARNESS_COND_ALL;
+	hh_window_judge(now);
 }
 
 void hh_window_fault_enter(struct hh_fault_entry *entry)
@@ -132,10 +159,11 @@ void hh_window_fault_enter(struct hh_fault_entry *entry)
 
 	spin_lock(&hh_window_lock);
 	entry->cpu = raw_smp_processor_id();
+	entry->task = current;
+	entry->min_flt = current->min_flt;
 	list_add(&entry->link, &hh_faults);
 	list_for_each_entry(batch, &hh_batches, link) {
-		if (!hh_window_matches(batch, entry) ||
-		    batch->off_lru_pfn == 0)
+		if (!hh_window_matches(batch, entry))
 			continue;
 		/*
 		 * Late, so only if the holder has got no further.  The folios
@@ -143,7 +171,7 @@ void hh_window_fault_enter(struct hh_fault_entry *entry)
 		 * pages do not go away, and a device page in an open batch
 		 * keeps the module.
 		 */
-		if (hh_window_in_batch(page_folio(pfn_to_page(batch->off_lru_pfn))) &&
+		if (hh_window_off_lru(batch) &&
 		    folio_mapped(page_folio(pfn_to_page(batch->device_pfn))))
 			hh_window_spinner(batch, entry, true);
 	}
@@ -157,9 +185,45 @@ void hh_window_fault_leave(struct hh_fault_entry *entry)
 	spin_unlock(&hh_window_lock);
 }
 
+/*
+ * Is some FAULT stuck on the batch, which is held?  One that goes round counts
+ * its faults, though they fault nothing in: far more of them than pages.  One
+ * that waits marks the first folio it comes upon.
+ */
+u32 hh_window_watch(struct hh_batch *batch, unsigned int *cpu)
+{
+	u32 held = HMM_HARNESS_HELD_WAITING;
+	struct hh_fault_entry *entry;
+
+	spin_lock(&hh_window_lock);
+	list_for_each_entry(entry, &hh_faults, link) {
+		unsigned long faults, at;
+		struct page *page;
+
+		if (!hh_window_matches(batch, entry))
+			continue;
+		at = max(entry->start, batch->start) - batch->args->start;
+		page = migrate_pfn_to_page(batch->args->src[at >> PAGE_SHIFT]);
+		faults = READ_ONCE(entry->task->min_flt) - entry->min_flt;
+		if (page && folio_test_waiters(page_folio(page)) &&
+		    !task_is_running(entry->task))
+			held = HMM_HARNESS_HELD_SLEEPS;
+		else if (faults > 2 * PHYS_PFN(entry->end - entry->start) +
+				  HH_ROUNDS)
+			held = HMM_HARNESS_HELD_SPINS;
+		else
+			continue;
+		*cpu = entry->cpu;
+		break;
+	}
+	spin_unlock(&hh_window_lock);
+	return held;
+}
+
 static void hh_window_blank(struct hmm_harness_window *window)
 {
 	memset(window, 0, sizeof(*window));
+	window->needed = HH_NEEDED_DRAIN;
 	window->first_off_lru = HMM_HARNESS_NO_INDEX;
 	window->first_device = HMM_HARNESS_NO_INDEX;
 	window->holder_cpu = HMM_HARNESS_NO_CPU;
@@ -222,12 +286,52 @@ static void hh_window_inspect(struct hh_batch *batch)
 		now->conditions |= HMM_HARNESS_COND_REMOTE_DRAIN;
 }
 
+/* The batch may be held once, if HOLD named its range. */
+static bool hh_window_take_hold(struct hh_batch *batch, struct hh_hold *hold)
+{
+	bool taken;
+
+	spin_lock(&hh_window_lock);
+	*hold = batch->hold;
+	taken = hold->armed && hold->start == batch->args->start &&
+		hold->end == batch->args->end;
+	if (taken)
+		batch->hold.armed = false;
+	spin_unlock(&hh_window_lock);
+	return taken;
+}
+
+static void hh_window_hold(struct hh_batch *batch, const struct hh_hold *hold)
+{
+	struct hmm_harness_window *now = &batch->now;
+	unsigned int cpu = HMM_HARNESS_NO_CPU;
+	u32 held = hh_hold_wait(batch, hold->timeout_ms, &cpu);
+	bool work = hold->kind == HMM_HARNESS_HOLD_WORK &&
+		    cpu != HMM_HARNESS_NO_CPU;
+
+	spin_lock(&hh_window_lock);
+	now->held = held;
+	now->held_ns = ktime_get_ns() - batch->opened_ns;
+	if (work && cpu != now->holder_cpu)
+		now->conditions |= HMM_HARNESS_COND_SPINNER_WORK;
+	if (!hh_window_off_lru(batch))
+		now->conditions &= ~HMM_HARNESS_COND_SYSTEM_OFF_LRU;
+	hh_window_judge(now);
+	spin_unlock(&hh_window_lock);
+	if (work)
+		hh_hold_work(cpu);
+	batch->opened_ns = ktime_get_ns();
+}
+
 static void hh_window_range_end(struct mmu_notifier *notifier,
 				const struct mmu_notifier_range *range)
 {
 	struct hh_batch *batch =
 		container_of(notifier, struct hh_batch, notifier);
+	struct hh_mirror *mirror = container_of(batch, struct hh_mirror, batch);
 	struct hh_fault_entry *entry;
+	struct hh_hold hold;
+	bool held;
 
 	/*
 	 * Other events, and other threads' migrations, are none of ours.  One
@@ -235,11 +339,19 @@ static void hh_window_range_end(struct mmu_notifier *notifier,
 	 * more of them later.
 	 */
 	if (range->event != MMU_NOTIFY_MIGRATE ||
-	    READ_ONCE(batch->armed) != current)
+	    READ_ONCE(batch->armed) != current ||
+	    range->owner != mirror->device ||
+	    range->start != batch->args->start ||
+	    range->end != batch->args->end)
 		return;
 	WRITE_ONCE(batch->armed, NULL);
 
+	held = hh_window_take_hold(batch, &hold);
 	hh_window_blank(&batch->now);
+	if (held)
+		batch->now.held = HMM_HARNESS_HELD_WAITING;
+	batch->now.needed = held && hold.kind == HMM_HARNESS_HOLD_WORK ?
+			    HH_NEEDED_WORK : HH_NEEDED_DRAIN;
 	batch->now.holder_cpu = raw_smp_processor_id();
 	batch->start = 0;
 	batch->end = 0;
@@ -255,6 +367,8 @@ static void hh_window_range_end(struct mmu_notifier *notifier,
 			hh_window_spinner(batch, entry, false);
 	batch->opened_ns = ktime_get_ns();
 	spin_unlock(&hh_window_lock);
+	if (held)
+		hh_window_hold(batch, &hold);
 }
 
 static const struct mmu_notifier_ops hh_window_ops = {
@@ -327,6 +441,39 @@ void hh_window_close(struct hh_mirror *mirror)
 	}
 	batch->args = NULL;
 	spin_unlock(&hh_window_lock);
+}
+
+long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg)
+{
+	struct hmm_harness_hold hold;
+	struct mm_struct *mm;
+	int ret;
+
+	if (copy_from_user(&hold, arg, sizeof(hold)))
+		return -EFAULT;
+	if (hold.flags || hold.pad || hold.reserved[0] || hold.reserved[1] ||
+	    hold.kind > HMM_HARNESS_HOLD_WORK)
+		return -EINVAL;
+	if (!hold.timeout_ms || hold.timeout_ms > HMM_HARNESS_MAX_TIMEOUT_MS)
+		return -ERANGE;
+	ret = hh_check_range(hold.addr, hold.length);
+	if (ret)
+		return ret;
+	mm = hh_mirror_mm(mirror);
+	if (IS_ERR(mm))
+		return PTR_ERR(mm);
+	mmput(mm);
+
+	spin_lock(&hh_window_lock);
+	mirror->batch.hold = (struct hh_hold){
+		.armed		= true,
+		.kind		= hold.kind,
+		.timeout_ms	= hold.timeout_ms,
+		.start		= hold.addr,
+		.end		= hold.addr + hold.length,
+	};
+	spin_unlock(&hh_window_lock);
+	return 0;
 }
 
 /* Takes no lock that a stuck holder has: it must answer during a hang. */

@@ -16,6 +16,7 @@
 
 static const struct scenario *const scenarios[] = {
 	&trylock_starvation,
+	&trylock_starvation_forced,
 	&ioctl_check,
 	&idle,
 	&slow_progress,

@@ -38,6 +38,7 @@ struct scenario {
 };
 
 extern const struct scenario trylock_starvation;
+extern const struct scenario trylock_starvation_forced;
 extern const struct scenario ioctl_check;
 extern const struct scenario idle;
 extern const struct scenario slow_progress;

@@ -15,6 +15,12 @@
  *      are present: while it walks them it is inside hmm_range_fault(), and
  *      disturbs nothing, which gives the holder time to lock;
  *   5. both check every byte.
+ *
+ * trylock-starvation-forced: the same without the race.  The module stops the
+ * holder when it has locked the batch; the child begins to fault then, and the
+ * holder goes on when the child is stuck.  With window=work the batch is the
+ * device pages alone, and instead of the drain the holder awaits a work item of
+ * the module's on the spinner's CPU.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,6 +35,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hmm_harness.h"
@@ -38,11 +45,13 @@
 #define SPIN_NS		(40 * 1000000ULL)
 
 enum {
-	PAGES, SYSTEM_PAGES, APPROACH_PAGES, FAULT_PAGES, ITERATIONS, SEED, JITTER,
+	WINDOW, HOLD_MS, RACE,
+	PAGES = RACE, SYSTEM_PAGES, APPROACH_PAGES, FAULT_PAGES, ITERATIONS, SEED, JITTER,
 	HOLDER_CPU, SPINNER_CPU, ENTRY, TIMEOUT_MS, POLICY, PRIORITY,
 	FAIR_SERVER, OWNER, PARAMETERS
 };
 
+static const char *const windows[] = { "notifier", "work", NULL };
 static const char *const entries[] = {
 	"hmm_range_fault", "hmm_range_fault_unlocked_timeout", NULL
 };
@@ -51,7 +60,11 @@ static const char *const policies[] = { "other", "fifo", "rr", "batch", NULL };
 static const char *const fair_servers[] = { "keep", "off", NULL };
 static const char *const owners[] = { "other", "none", NULL };
 
+/* The race takes those from RACE on; the forced windows take all. */
 static struct parameter parameters[] = {
+	[WINDOW] = { "window", "what the holder waits for", 0, 0, 0, windows },
+	[HOLD_MS] = { "hold_ms", "for which the spinner is waited for, at most",
+		      5000, 1, HMM_HARNESS_MAX_TIMEOUT_MS, NULL },
 	[PAGES] = { "pages", "device pages in the batch", 511, 1, 65000, NULL },
 	[SYSTEM_PAGES] = { "system_pages", "off-LRU pages below them",
 			   1, 1, 30, NULL },
@@ -80,6 +93,8 @@ static struct parameter parameters[] = {
 
 #define VALUE(which)	(parameters[which].value)
 
+static bool forced;		/* the module holds the batch for the spinner */
+
 /* The child's steps, in order; it sleeps before AWAKE, GO and VERIFY. */
 enum { FORKED, READY, DONE, VERIFIED };
 enum { HOLD, WAKE, GO, VERIFY };
@@ -99,6 +114,7 @@ struct shared {
 	atomic_uint child;		/* FORKED.. */
 	atomic_uint awake;
 	atomic_uint order;		/* HOLD.. */
+	atomic_uint passed;		/* the mixed batch is over */
 	atomic_ullong spinner_count;
 	int error;			/* of a step of the child, errno */
 	const char *error_step;		/* same address in parent and child */
@@ -128,6 +144,22 @@ static struct {
 static char *device_memory(void)
 {
 	return run.memory + VALUE(SYSTEM_PAGES) * page_size;
+}
+
+/* What the holder migrates while the spinner faults. */
+static bool without_system_pages(void)
+{
+	return forced && VALUE(WINDOW);
+}
+
+static char *batch_memory(void)
+{
+	return without_system_pages() ? device_memory() : run.memory;
+}
+
+static size_t batch_pages(void)
+{
+	return without_system_pages() ? VALUE(PAGES) : run.pages;
 }
 
 /* --- the child ---------------------------------------------------------- */
@@ -192,6 +224,18 @@ static int child_verify(void)
 	return EXIT_DONE;
 }
 
+/* The file is the holder's; until the holder is past it at the latest. */
+static void wait_for_hold(void)
+{
+	struct hmm_harness_window window = { 0 };
+	const struct timespec pause = { .tv_nsec = 200000 };
+
+	while (!ioctl(run.device, HMM_HARNESS_WINDOW, &window) &&
+	       window.held != HMM_HARNESS_HELD_WAITING &&
+	       !atomic_load(&run.shared->passed))
+		nanosleep(&pause, NULL);
+}
+
 static void child(__u64 steps)
 {
 	struct shared *shared = run.shared;
@@ -229,6 +273,8 @@ static void child(__u64 steps)
 	/* From here to the fault on the CPU: starts must lie close together. */
 	set_and_wake(&shared->awake, 1);
 	wait_while(&shared->order, WAKE, SPIN_NS);
+	if (forced)
+		wait_for_hold();
 	delay(steps);
 	start = now_ns();
 	shared->fault_error = ioctl(fd, HMM_HARNESS_FAULT, &fault) ? errno : 0;
@@ -333,6 +379,14 @@ static void report_window(struct json *json,
 		{ HMM_HARNESS_COND_REMOTE_DRAIN, "remote_drain" },
 		{ HMM_HARNESS_COND_SPINNER, "spinner_inside" },
 		{ HMM_HARNESS_COND_SPINNER_DRAIN, "spinner_cpu_drain" },
+		{ HMM_HARNESS_COND_SPINNER_WORK, "spinner_cpu_work" },
+	};
+	static const char *const helds[] = {
+		[HMM_HARNESS_HELD_WAITING] = "waiting",
+		[HMM_HARNESS_HELD_SPINS] = "spins",
+		[HMM_HARNESS_HELD_SLEEPS] = "sleeps",
+		[HMM_HARNESS_HELD_TIMEOUT] = "timeout",
+		[HMM_HARNESS_HELD_KILLED] = "killed",
 	};
 	size_t i;
 
@@ -342,7 +396,7 @@ static void report_window(struct json *json,
 	if (!window->batches)
 		json_string(json, NULL, "batch");
 	for (i = 0; i < ARRAY_SIZE(names); i++)
-		if (!(window->conditions & names[i].condition))
+		if (window->needed & ~window->conditions & names[i].condition)
 			json_string(json, NULL, names[i].name);
 	json_close(json, ']');
 	json_number(json, "device_locked", window->device_locked);
@@ -360,6 +414,11 @@ static void report_window(struct json *json,
 	json_bool(json, "spinner_late", window->spinner_late);
 	json_number(json, "drain_cpus", window->drain_cpus);
 	json_number(json, "unmap_us", window->unmap_ns / 1000);
+	if (window->held != HMM_HARNESS_HELD_NOT) {
+		json_string(json, "held", window->held < ARRAY_SIZE(helds) ?
+			    helds[window->held] : "unknown");
+		json_number(json, "held_us", window->held_ns / 1000);
+	}
 	json_close(json, '}');
 }
 
@@ -423,6 +482,7 @@ static int prepare(pid_t *pid, __u64 steps,
 	atomic_store(&run.shared->child, FORKED);
 	atomic_store(&run.shared->awake, 0);
 	atomic_store(&run.shared->order, HOLD);
+	atomic_store(&run.shared->passed, 0);
 	run.shared->error_step = NULL;
 	*pid = fork();
 	if (*pid < 0) {
@@ -451,8 +511,19 @@ static int prepare(pid_t *pid, __u64 steps,
 /* Step 4. */
 static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
 {
+	struct hmm_harness_hold hold = {
+		.addr = (uintptr_t)batch_memory(),
+		.length = batch_pages() * page_size,
+		.kind = VALUE(WINDOW) ? HMM_HARNESS_HOLD_WORK :
+					HMM_HARNESS_HOLD_NOTIFIER,
+		.timeout_ms = VALUE(HOLD_MS),
+	};
 	int ret;
 
+	if (forced && ioctl(run.device, HMM_HARNESS_HOLD, &hold)) {
+		report_error("ioctl", errno, "HOLD");
+		return EXIT_ENVIRONMENT;
+	}
 	atomic_store(&run.phase, PHASE_RACE);
 	set_and_wake(&run.shared->order, WAKE);
 	wait_while(&run.shared->awake, 0, SPIN_NS);
@@ -462,7 +533,9 @@ static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
 	relax();
 	delay(steps);
 	ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE, "MIGRATE_TO_DEVICE (mixed)",
-		      run.memory, run.pages, HMM_HARNESS_MIGRATE_MIXED, mixed);
+		      batch_memory(), batch_pages(), HMM_HARNESS_MIGRATE_MIXED,
+		      mixed);
+	atomic_store(&run.shared->passed, 1);
 	atomic_store(&run.phase, PHASE_SPINNER);
 	if (!child_passes(pid, READY))
 		ret = EXIT_ENVIRONMENT;
@@ -778,9 +851,22 @@ static int trylock_run(const struct scenario *scenario)
 	return ret;
 }
 
+static int forced_run(const struct scenario *scenario)
+{
+	forced = true;
+	return trylock_run(scenario);
+}
+
+const struct scenario trylock_starvation_forced = {
+	.name = "trylock-starvation-forced",
+	.help = "the same, the holder waiting for the spinner to be stuck",
+	.parameters = parameters,
+	.run = forced_run,
+};
+
 const struct scenario trylock_starvation = {
 	.name = "trylock-starvation",
 	.help = "fault spinning on a locked device page against an LRU drain",
-	.parameters = parameters,
+	.parameters = parameters + RACE,
 	.run = trylock_run,
 };
