@@ -133,6 +133,8 @@ enum hmm_harness_hold_kind {
 	HMM_HARNESS_HOLD_NOTIFIER,
 	/* Any MIXED batch; a work item runs on the other's CPU before it. */
 	HMM_HARNESS_HOLD_WORK,
+	/* A CPU fault, from user mode; a work item as well. */
+	HMM_HARNESS_HOLD_FAULT,
 };
 
 /*
@@ -143,6 +145,9 @@ enum hmm_harness_hold_kind {
  * after the batch is held (struct hmm_harness_window says when), or it finds no
  * folio locked.  Once: a batch that stopped, or a further HOLD, disarms it.
  * ERANGE also for a timeout of 0.
+ *
+ * HOLD_FAULT stops the attached process's next CPU fault on a page of this
+ * device in the range, as a batch of one page, before its migration is set up.
  */
 struct hmm_harness_hold {
 	__u64 addr;

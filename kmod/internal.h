@@ -59,6 +59,8 @@ struct hh_batch {
 	struct task_struct *armed;	/* whose next range_end is the one */
 	struct migrate_vma *args;
 	struct hh_hold hold;		/* for the next batch */
+	struct list_head fault_link;	/* hh_fault_holds, while hold waits */
+	bool faulting;			/* a CPU fault is held */
 	u64 opened_ns;
 	unsigned long start;		/* addresses of the shared device folios */
 	unsigned long end;
@@ -130,6 +132,7 @@ void hh_window_close(struct hh_mirror *mirror);
 void hh_window_batched(struct page *page, unsigned int cpu);
 void hh_window_fault_enter(struct hh_fault_entry *entry);
 void hh_window_fault_leave(struct hh_fault_entry *entry);
+void hh_window_cpu_fault(struct hh_device *device, struct migrate_vma *args);
 u32 hh_window_watch(struct hh_batch *batch, unsigned int *cpu);
 long hh_ioctl_window(struct hh_mirror *mirror, void __user *arg);
 long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg);

@@ -28,6 +28,7 @@
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/uaccess.h>
+#include <linux/wait.h>
 
 #include "internal.h"
 
@@ -44,6 +45,10 @@
 #define HH_NEEDED_WORK \
 	(HMM_HARNESS_COND_DEVICE_LOCKED | HMM_HARNESS_COND_DEVICE_SHARED | \
 	 HMM_HARNESS_COND_SPINNER | HMM_HARNESS_COND_SPINNER_WORK)
+
+#define HH_NEEDED_FAULT \
+	(HMM_HARNESS_COND_DEVICE_LOCKED | HMM_HARNESS_COND_SPINNER | \
+	 HMM_HARNESS_COND_SPINNER_WORK)
 
 /* Page frames that were last put in a CPU's LRU batch, as far as we know. */
 struct hh_recent {
@@ -66,6 +71,10 @@ static u64 hh_recent_number;
 static DEFINE_SPINLOCK(hh_window_lock);
 static LIST_HEAD(hh_batches);
 static LIST_HEAD(hh_faults);
+
+/* Mirrors that wait for a CPU fault to hold, and whom a held one blocks. */
+static LIST_HEAD(hh_fault_holds);
+static DECLARE_WAIT_QUEUE_HEAD(hh_fault_held);
 
 void hh_window_batched(struct page *page, unsigned int cpu)
 {
@@ -286,6 +295,31 @@ static void hh_window_inspect(struct hh_batch *batch)
 		now->conditions |= HMM_HARNESS_COND_REMOTE_DRAIN;
 }
 
+static void hh_window_begin(struct hh_batch *batch, u32 needed)
+{
+	hh_window_blank(&batch->now);
+	batch->now.needed = needed;
+	batch->now.holder_cpu = raw_smp_processor_id();
+	batch->start = 0;
+	batch->end = 0;
+	batch->off_lru_pfn = 0;
+	batch->device_pfn = 0;
+}
+
+static void hh_window_open(struct hh_batch *batch)
+{
+	struct hh_fault_entry *entry;
+
+	spin_lock(&hh_window_lock);
+	list_add(&batch->link, &hh_batches);
+	batch->now.open = 1;
+	list_for_each_entry(entry, &hh_faults, link)
+		if (hh_window_matches(batch, entry))
+			hh_window_spinner(batch, entry, false);
+	batch->opened_ns = ktime_get_ns();
+	spin_unlock(&hh_window_lock);
+}
+
 /* The batch may be held once, if HOLD named its range. */
 static bool hh_window_take_hold(struct hh_batch *batch, struct hh_hold *hold)
 {
@@ -293,7 +327,8 @@ static bool hh_window_take_hold(struct hh_batch *batch, struct hh_hold *hold)
 
 	spin_lock(&hh_window_lock);
 	*hold = batch->hold;
-	taken = hold->armed && hold->start == batch->args->start &&
+	taken = hold->armed && hold->kind != HMM_HARNESS_HOLD_FAULT &&
+		hold->start == batch->args->start &&
 		hold->end == batch->args->end;
 	if (taken)
 		batch->hold.armed = false;
@@ -306,7 +341,7 @@ static void hh_window_hold(struct hh_batch *batch, const struct hh_hold *hold)
 	struct hmm_harness_window *now = &batch->now;
 	unsigned int cpu = HMM_HARNESS_NO_CPU;
 	u32 held = hh_hold_wait(batch, hold->timeout_ms, &cpu);
-	bool work = hold->kind == HMM_HARNESS_HOLD_WORK &&
+	bool work = hold->kind != HMM_HARNESS_HOLD_NOTIFIER &&
 		    cpu != HMM_HARNESS_NO_CPU;
 
 	spin_lock(&hh_window_lock);
@@ -329,7 +364,6 @@ static void hh_window_range_end(struct mmu_notifier *notifier,
 	struct hh_batch *batch =
 		container_of(notifier, struct hh_batch, notifier);
 	struct hh_mirror *mirror = container_of(batch, struct hh_mirror, batch);
-	struct hh_fault_entry *entry;
 	struct hh_hold hold;
 	bool held;
 
@@ -347,26 +381,12 @@ static void hh_window_range_end(struct mmu_notifier *notifier,
 	WRITE_ONCE(batch->armed, NULL);
 
 	held = hh_window_take_hold(batch, &hold);
-	hh_window_blank(&batch->now);
+	hh_window_begin(batch, held && hold.kind == HMM_HARNESS_HOLD_WORK ?
+			       HH_NEEDED_WORK : HH_NEEDED_DRAIN);
 	if (held)
 		batch->now.held = HMM_HARNESS_HELD_WAITING;
-	batch->now.needed = held && hold.kind == HMM_HARNESS_HOLD_WORK ?
-			    HH_NEEDED_WORK : HH_NEEDED_DRAIN;
-	batch->now.holder_cpu = raw_smp_processor_id();
-	batch->start = 0;
-	batch->end = 0;
-	batch->off_lru_pfn = 0;
-	batch->device_pfn = 0;
 	hh_window_inspect(batch);
-
-	spin_lock(&hh_window_lock);
-	list_add(&batch->link, &hh_batches);
-	batch->now.open = 1;
-	list_for_each_entry(entry, &hh_faults, link)
-		if (hh_window_matches(batch, entry))
-			hh_window_spinner(batch, entry, false);
-	batch->opened_ns = ktime_get_ns();
-	spin_unlock(&hh_window_lock);
+	hh_window_open(batch);
 	if (held)
 		hh_window_hold(batch, &hold);
 }
@@ -378,6 +398,7 @@ static const struct mmu_notifier_ops hh_window_ops = {
 void hh_window_init(struct hh_mirror *mirror)
 {
 	INIT_LIST_HEAD(&mirror->batch.link);
+	INIT_LIST_HEAD(&mirror->batch.fault_link);
 	mirror->batch.notifier.ops = &hh_window_ops;
 	hh_window_blank(&mirror->batch.now);
 	hh_window_blank(&mirror->batch.kept);
@@ -398,8 +419,22 @@ int hh_window_prepare(struct hh_mirror *mirror)
 	return ret;
 }
 
+static bool hh_window_faulting(struct hh_batch *batch)
+{
+	bool faulting;
+
+	spin_lock(&hh_window_lock);
+	faulting = batch->faulting;
+	spin_unlock(&hh_window_lock);
+	return faulting;
+}
+
 void hh_window_detach(struct hh_mirror *mirror)
 {
+	spin_lock(&hh_window_lock);
+	list_del_init(&mirror->batch.fault_link);
+	spin_unlock(&hh_window_lock);
+	wait_event(hh_fault_held, !hh_window_faulting(&mirror->batch));
 	if (mirror->batch.registered)
 		mmu_notifier_unregister(&mirror->batch.notifier,
 					mirror->notifier.mm);
@@ -443,6 +478,78 @@ void hh_window_close(struct hh_mirror *mirror)
 	spin_unlock(&hh_window_lock);
 }
 
+/*
+ * The mirror whose HOLD the fault is for.  Its migrate_lock makes the batch
+ * ours; we hold mmap_lock, which is taken after it elsewhere, so that all we can
+ * do is try.
+ */
+static struct hh_mirror *hh_window_claim_fault(struct hh_device *device,
+					       struct migrate_vma *args,
+					       struct hh_hold *hold)
+{
+	struct hh_batch *batch;
+
+	spin_lock(&hh_window_lock);
+	list_for_each_entry(batch, &hh_fault_holds, fault_link) {
+		struct hh_mirror *mirror =
+			container_of(batch, struct hh_mirror, batch);
+
+		if (mirror->device != device ||
+		    mirror->notifier.mm != args->vma->vm_mm ||
+		    args->start < batch->hold.start ||
+		    args->start >= batch->hold.end ||
+		    !mutex_trylock(&mirror->migrate_lock))
+			continue;
+		list_del_init(&batch->fault_link);
+		*hold = batch->hold;
+		batch->hold.armed = false;
+		batch->faulting = true;
+		spin_unlock(&hh_window_lock);
+		return mirror;
+	}
+	spin_unlock(&hh_window_lock);
+	return NULL;
+}
+
+/*
+ * A CPU fault on args->fault_page, before migrate_vma_setup().  The core has
+ * the folio locked, if it is a core that locks it.
+ */
+void hh_window_cpu_fault(struct hh_device *device, struct migrate_vma *args)
+{
+	struct hh_mirror *mirror;
+	struct hh_batch *batch;
+	struct hh_hold hold;
+
+	mirror = hh_window_claim_fault(device, args, &hold);
+	if (!mirror)
+		return;
+	batch = &mirror->batch;
+	hh_window_begin(batch, HH_NEEDED_FAULT);
+	batch->args = args;
+	batch->start = args->start;
+	batch->end = args->end;
+	batch->device_pfn = page_to_pfn(args->fault_page);
+	batch->now.held = HMM_HARNESS_HELD_WAITING;
+	batch->now.first_device = 0;
+	if (folio_test_locked(page_folio(args->fault_page))) {
+		batch->now.device_locked = 1;
+		batch->now.conditions = HMM_HARNESS_COND_DEVICE_LOCKED;
+	}
+	args->src[0] = migrate_pfn(batch->device_pfn);
+	hh_window_open(batch);
+	hh_window_hold(batch, &hold);
+	hh_window_close(mirror);
+	args->src[0] = 0;
+	mutex_unlock(&mirror->migrate_lock);
+
+	/* The last of the mirror that is ours. */
+	spin_lock(&hh_window_lock);
+	batch->faulting = false;
+	spin_unlock(&hh_window_lock);
+	wake_up_all(&hh_fault_held);
+}
+
 long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg)
 {
 	struct hmm_harness_hold hold;
@@ -452,7 +559,7 @@ long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg)
 	if (copy_from_user(&hold, arg, sizeof(hold)))
 		return -EFAULT;
 	if (hold.flags || hold.pad || hold.reserved[0] || hold.reserved[1] ||
-	    hold.kind > HMM_HARNESS_HOLD_WORK)
+	    hold.kind > HMM_HARNESS_HOLD_FAULT)
 		return -EINVAL;
 	if (!hold.timeout_ms || hold.timeout_ms > HMM_HARNESS_MAX_TIMEOUT_MS)
 		return -ERANGE;
@@ -472,6 +579,9 @@ long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg)
 		.start		= hold.addr,
 		.end		= hold.addr + hold.length,
 	};
+	list_del_init(&mirror->batch.fault_link);
+	if (hold.kind == HMM_HARNESS_HOLD_FAULT)
+		list_add(&mirror->batch.fault_link, &hh_fault_holds);
 	spin_unlock(&hh_window_lock);
 	return 0;
 }

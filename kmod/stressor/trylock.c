@@ -20,7 +20,9 @@
  * holder when it has locked the batch; the child begins to fault then, and the
  * holder goes on when the child is stuck.  With window=work the batch is the
  * device pages alone, and instead of the drain the holder awaits a work item of
- * the module's on the spinner's CPU.
+ * the module's on the spinner's CPU.  With window=fault the holder is stopped
+ * in a CPU fault on the first device page instead, before a work item again, and
+ * the spinner is a thread of its process: no fork, no batch.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -51,7 +53,9 @@ enum {
 	FAIR_SERVER, OWNER, PARAMETERS
 };
 
-static const char *const windows[] = { "notifier", "work", NULL };
+enum { NOTIFIER, WORK, FAULT };
+
+static const char *const windows[] = { "notifier", "work", "fault", NULL };
 static const char *const entries[] = {
 	"hmm_range_fault", "hmm_range_fault_unlocked_timeout", NULL
 };
@@ -62,7 +66,7 @@ static const char *const owners[] = { "other", "none", NULL };
 
 /* The race takes those from RACE on; the forced windows take all. */
 static struct parameter parameters[] = {
-	[WINDOW] = { "window", "what the holder waits for", 0, 0, 0, windows },
+	[WINDOW] = { "window", "what the holder is stopped in", 0, 0, 0, windows },
 	[HOLD_MS] = { "hold_ms", "for which the spinner is waited for, at most",
 		      5000, 1, HMM_HARNESS_MAX_TIMEOUT_MS, NULL },
 	[PAGES] = { "pages", "device pages in the batch", 511, 1, 65000, NULL },
@@ -137,6 +141,7 @@ static struct {
 	atomic_uint touch;		/* 1: asked for, 0: done, 2: end */
 	struct hmm_harness_touch touched;
 	int touch_error;
+	pthread_t spinner;		/* if it is no child */
 	atomic_uint ending;
 	__u64 hits, migrated, faults;
 } run;
@@ -149,7 +154,13 @@ static char *device_memory(void)
 /* What the holder migrates while the spinner faults. */
 static bool without_system_pages(void)
 {
-	return forced && VALUE(WINDOW);
+	return forced && VALUE(WINDOW) != NOTIFIER;
+}
+
+/* The spinner is a thread of this process instead of a child. */
+static bool threaded(void)
+{
+	return forced && VALUE(WINDOW) == FAULT;
 }
 
 static char *batch_memory(void)
@@ -181,8 +192,10 @@ static int set_policy(void)
 
 static void child_fails(const char *step, int error)
 {
-	run.shared->error_step = step;
 	run.shared->error = error;
+	run.shared->error_step = step;
+	if (threaded())
+		pthread_exit(NULL);
 	_exit(EXIT_ENVIRONMENT);
 }
 
@@ -236,7 +249,8 @@ static void wait_for_hold(void)
 		nanosleep(&pause, NULL);
 }
 
-static void child(__u64 steps)
+/* In a child of its own, or a thread. */
+static void spin(__u64 steps)
 {
 	struct shared *shared = run.shared;
 	size_t pages = VALUE(FAULT_PAGES) < VALUE(PAGES) ? VALUE(FAULT_PAGES) :
@@ -255,7 +269,6 @@ static void child(__u64 steps)
 	__u64 start;
 	int fd, error;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	error = pin_to_cpu(VALUE(SPINNER_CPU));
 	if (error)
 		child_fails("pin the spinner to its CPU", error);
@@ -282,12 +295,26 @@ static void child(__u64 steps)
 	shared->fault_retries = fault.retries;
 	if (!shared->fault_error)
 		atomic_fetch_add(&shared->spinner_count, 1);
+	close(fd);
 	set_and_wake(&shared->child, DONE);
+}
 
-	wait_while(&shared->order, GO, 0);
+static void child(__u64 steps)
+{
+	int error;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	spin(steps);
+	wait_while(&run.shared->order, GO, 0);
 	error = child_verify();
-	set_and_wake(&shared->child, VERIFIED);
+	set_and_wake(&run.shared->child, VERIFIED);
 	_exit(error);
+}
+
+static void *spinner(void *steps)
+{
+	spin(*(__u64 *)steps);
+	return NULL;
 }
 
 /* --- the parent's other threads ----------------------------------------- */
@@ -428,7 +455,8 @@ static bool child_passes(pid_t pid, __u32 step)
 	int status;
 
 	while (!wait_while_for(&run.shared->child, step, 200 * 1000000ULL)) {
-		if (waitpid(pid, &status, WNOHANG) != pid)
+		if (threaded() ? !run.shared->error_step :
+				 waitpid(pid, &status, WNOHANG) != pid)
 			continue;
 		if (run.shared->error_step)
 			report_error("spinner", run.shared->error, "cannot %s",
@@ -457,8 +485,27 @@ static int migrate(unsigned long request, const char *what, char *memory,
 	return EXIT_ENVIRONMENT;
 }
 
+static int start_spinner(pid_t *pid, const __u64 *steps)
+{
+	int error;
+
+	if (threaded()) {
+		error = pthread_create(&run.spinner, NULL, spinner,
+				       (void *)steps);
+	} else {
+		*pid = fork();
+		if (!*pid)
+			child(*steps);
+		error = *pid < 0 ? errno : 0;
+	}
+	if (!error)
+		return EXIT_DONE;
+	report_error("fork", error, "no spinner");
+	return EXIT_ENVIRONMENT;
+}
+
 /* Steps 1 to 3; on success *pid is a child that is READY. */
-static int prepare(pid_t *pid, __u64 steps,
+static int prepare(pid_t *pid, const __u64 *steps,
 		   struct hmm_harness_migrate *placed)
 {
 	struct hmm_harness_window window = { .flags = HMM_HARNESS_WINDOW_RESET };
@@ -484,13 +531,10 @@ static int prepare(pid_t *pid, __u64 steps,
 	atomic_store(&run.shared->order, HOLD);
 	atomic_store(&run.shared->passed, 0);
 	run.shared->error_step = NULL;
-	*pid = fork();
-	if (*pid < 0) {
-		report_error("fork", errno, "no spinner");
-		return EXIT_ENVIRONMENT;
-	}
-	if (!*pid)
-		child(steps);
+	*pid = -1;
+	ret = start_spinner(pid, steps);
+	if (ret)
+		return ret;
 	if (!child_passes(*pid, FORKED))
 		return EXIT_ENVIRONMENT;
 
@@ -511,14 +555,18 @@ static int prepare(pid_t *pid, __u64 steps,
 /* Step 4. */
 static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
 {
+	static const __u32 kinds[] = {
+		[NOTIFIER] = HMM_HARNESS_HOLD_NOTIFIER,
+		[WORK] = HMM_HARNESS_HOLD_WORK,
+		[FAULT] = HMM_HARNESS_HOLD_FAULT,
+	};
 	struct hmm_harness_hold hold = {
 		.addr = (uintptr_t)batch_memory(),
 		.length = batch_pages() * page_size,
-		.kind = VALUE(WINDOW) ? HMM_HARNESS_HOLD_WORK :
-					HMM_HARNESS_HOLD_NOTIFIER,
+		.kind = kinds[VALUE(WINDOW)],
 		.timeout_ms = VALUE(HOLD_MS),
 	};
-	int ret;
+	int ret = EXIT_DONE;
 
 	if (forced && ioctl(run.device, HMM_HARNESS_HOLD, &hold)) {
 		report_error("ioctl", errno, "HOLD");
@@ -532,9 +580,14 @@ static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
 	/* The spinner must see it before this CPU locks and drains all alone. */
 	relax();
 	delay(steps);
-	ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE, "MIGRATE_TO_DEVICE (mixed)",
-		      batch_memory(), batch_pages(), HMM_HARNESS_MIGRATE_MIXED,
-		      mixed);
+	if (threaded()) {
+		*mixed = (struct hmm_harness_migrate){ .migrated = 1 };
+		(void)*(volatile char *)device_memory();
+	} else {
+		ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE,
+			      "MIGRATE_TO_DEVICE (mixed)", batch_memory(),
+			      batch_pages(), HMM_HARNESS_MIGRATE_MIXED, mixed);
+	}
 	atomic_store(&run.shared->passed, 1);
 	atomic_store(&run.phase, PHASE_SPINNER);
 	if (!child_passes(pid, READY))
@@ -559,6 +612,10 @@ static int verify(pid_t pid)
 				  &mismatch);
 		ret = EXIT_CORRUPTION;
 	}
+	if (threaded()) {
+		pthread_join(run.spinner, NULL);
+		return ret;
+	}
 	if (waitpid(pid, &status, 0) != pid) {
 		report_error("waitpid", errno, "the spinner's end");
 		return ret ?: EXIT_ENVIRONMENT;
@@ -572,7 +629,7 @@ static int verify(pid_t pid)
 
 static int iterate(__u64 number)
 {
-	__u64 began = now_ns(), early;
+	__u64 began = now_ns(), early, late;
 	__s64 offset;
 	struct hmm_harness_migrate placed, mixed;
 	struct hmm_harness_window window = { 0 };
@@ -590,7 +647,8 @@ static int iterate(__u64 number)
 	offset = (__s64)(mix64(run.key) % (VALUE(JITTER) + early + 1)) -
 		 (__s64)early;
 
-	ret = prepare(&pid, offset > 0 ? offset : 0, &placed);
+	late = offset > 0 ? offset : 0;
+	ret = prepare(&pid, &late, &placed);
 	if (!ret)
 		ret = race(pid, offset < 0 ? -offset : 0, &mixed);
 	if (!ret && ioctl(run.device, HMM_HARNESS_WINDOW, &window)) {
