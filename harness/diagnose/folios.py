@@ -177,7 +177,11 @@ def find_holders(source: Source, pfn: int, pages: int, stacks: Sequence[Stack]) 
     holds = []
     for stack in stacks:
         try:
-            hold = _migrating(source, stack, pfn, pages) or _pointing(stack, pfn)
+            hold = (
+                _migrating(source, stack, pfn, pages)
+                or _faulting(source, stack, pfn)
+                or _pointing(stack, pfn)
+            )
         except UNREADABLE as error:
             source.miss(f"the variables of {stack.task.fact.name}", error)
             continue
@@ -247,6 +251,26 @@ def _array(frame: drgn.StackFrame) -> tuple[int, int] | None:
     return None
 
 
+def _faulting(source: Source, stack: Stack, pfn: int) -> Hold | None:
+    """The task's CPU fault is in the driver's migrate_to_ram, for which the core locks the page.
+
+    do_swap_page() does so since v6.15, with a trylock: the kernels before have no spinner there either.
+    """
+    found = stack.find("do_swap_page")
+    if found is None or found[0] == 0:
+        return None
+    number, frame = found
+    vmf = local(frame, "vmf")
+    if vmf is None or not vmf.page or int(page_to_pfn(compound_head(vmf.page))) != pfn:
+        return None
+    called = stack.frames[number - 1].name
+    callback = int(_pagemap(vmf.page.read_()).ops.migrate_to_ram)
+    if called != source.prog.symbol(callback).name:
+        return None
+    how = f"vmf->page is pfn {pfn:#x}, and {called} is its pagemap's migrate_to_ram"
+    return Hold(stack.pid, pfn, number, str(frame.name), True, how)
+
+
 def _pointing(stack: Stack, pfn: int) -> Hold | None:
     """A variable of the task points to the folio, and the task does not wait for its lock."""
     for number, frame in enumerate(stack.frames):
@@ -263,13 +287,17 @@ def _pointing(stack: Stack, pfn: int) -> Hold | None:
     return None
 
 
+def _pagemap(page: drgn.Object) -> drgn.Object:
+    try:
+        return page.pgmap.read_()
+    except AttributeError:
+        return drgn.cast("struct folio *", page).pgmap.read_()
+
+
 def _device_private(page: drgn.Object, pfn: int) -> bool:
     """The page belongs to a pagemap of device-private memory. On other pages the field is another one."""
     try:
-        try:
-            pagemap = page.pgmap.read_()
-        except AttributeError:
-            pagemap = drgn.cast("struct folio *", page).pgmap.read_()
+        pagemap = _pagemap(page)
         if int(pagemap.type) != _MEMORY_DEVICE_PRIVATE:
             return False
         return int(pagemap.range.start) <= pfn * _PAGE <= int(pagemap.range.end)

@@ -249,17 +249,24 @@ static void wait_for_hold(void)
 		nanosleep(&pause, NULL);
 }
 
+/* No page beyond those that the holder has locked. */
+static size_t fault_pages(void)
+{
+	if (threaded())
+		return 1;
+	return VALUE(FAULT_PAGES) < VALUE(PAGES) ? VALUE(FAULT_PAGES) :
+						   VALUE(PAGES);
+}
+
 /* In a child of its own, or a thread. */
 static void spin(__u64 steps)
 {
 	struct shared *shared = run.shared;
-	size_t pages = VALUE(FAULT_PAGES) < VALUE(PAGES) ? VALUE(FAULT_PAGES) :
-							   VALUE(PAGES);
 	struct hmm_harness_attach attach = { 0 };
 	struct hmm_harness_fault fault = {
 		.addr = (uintptr_t)run.approach,
 		.length = (VALUE(APPROACH_PAGES) + VALUE(SYSTEM_PAGES) +
-			   pages) * page_size,
+			   fault_pages()) * page_size,
 		.owner = VALUE(OWNER) ? HMM_HARNESS_OWNER_NONE :
 					HMM_HARNESS_OWNER_SELF,
 		.entry = VALUE(ENTRY) ? HMM_HARNESS_ENTRY_UNLOCKED :
@@ -552,6 +559,18 @@ static int prepare(pid_t *pid, const __u64 *steps,
 	return EXIT_DONE;
 }
 
+/* A CPU fault, on a page that only this process has. */
+static int read_first_page(void)
+{
+	struct mismatch mismatch;
+
+	if (pattern_verify(device_memory(), VALUE(SYSTEM_PAGES), 1, run.key,
+			   &mismatch))
+		return EXIT_DONE;
+	report_corruption("parent", run.iteration, run.memory, &mismatch);
+	return EXIT_CORRUPTION;
+}
+
 /* Step 4. */
 static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
 {
@@ -582,7 +601,7 @@ static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
 	delay(steps);
 	if (threaded()) {
 		*mixed = (struct hmm_harness_migrate){ .migrated = 1 };
-		(void)*(volatile char *)device_memory();
+		ret = read_first_page();
 	} else {
 		ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE,
 			      "MIGRATE_TO_DEVICE (mixed)", batch_memory(),
