@@ -132,13 +132,17 @@ void hh_window_close(struct hh_mirror *mirror);
 void hh_window_batched(struct page *page, unsigned int cpu);
 void hh_window_fault_enter(struct hh_fault_entry *entry);
 void hh_window_fault_leave(struct hh_fault_entry *entry);
-void hh_window_cpu_fault(struct hh_device *device, struct migrate_vma *args);
+void hh_window_open_fault(struct hh_batch *batch, struct migrate_vma *args);
+void hh_window_held(struct hh_batch *batch, u32 held, unsigned int work_cpu);
 u32 hh_window_watch(struct hh_batch *batch, unsigned int *cpu);
 long hh_ioctl_window(struct hh_mirror *mirror, void __user *arg);
-long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg);
 
 /* hold.c */
-u32 hh_hold_wait(struct hh_batch *batch, u32 timeout_ms, unsigned int *cpu);
-void hh_hold_work(unsigned int cpu);
+void hh_hold_init(struct hh_mirror *mirror);
+void hh_hold_detach(struct hh_mirror *mirror);
+bool hh_hold_take(struct hh_batch *batch, struct hh_hold *hold);
+void hh_hold_until_stuck(struct hh_batch *batch, const struct hh_hold *hold);
+void hh_hold_cpu_fault(struct hh_device *device, struct migrate_vma *args);
+long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg);
 
 #endif /* HH_INTERNAL_H */

@@ -189,6 +189,7 @@ static struct hh_mirror *hh_mirror_create(struct hh_device *device)
 	mutex_init(&mirror->migrate_lock);
 	spin_lock_init(&mirror->lock);
 	hh_window_init(mirror);
+	hh_hold_init(mirror);
 	return mirror;
 }
 
@@ -217,6 +218,7 @@ static int hh_release(struct inode *inode, struct file *file)
 	struct hh_mirror *mirror = file->private_data;
 	struct hh_device *device = mirror->device;
 
+	hh_hold_detach(mirror);
 	hh_window_detach(mirror);
 	if (mirror->attached)
 		mmu_interval_notifier_remove(&mirror->notifier);

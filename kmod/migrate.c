@@ -65,7 +65,7 @@ vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf)
 
 	hh_count(device, HH_TO_RAM, 1);
 	if (vmf->flags & FAULT_FLAG_USER)
-		hh_window_cpu_fault(device, &args);
+		hh_hold_cpu_fault(device, &args);
 	if (migrate_vma_setup(&args)) {
 		hh_count(device, HH_TO_RAM_FAILED, 1);
 		return VM_FAULT_SIGBUS;

@@ -26,9 +26,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
-#include <linux/sched/mm.h>
 #include <linux/uaccess.h>
-#include <linux/wait.h>
 
 #include "internal.h"
 
@@ -71,10 +69,6 @@ static u64 hh_recent_number;
 static DEFINE_SPINLOCK(hh_window_lock);
 static LIST_HEAD(hh_batches);
 static LIST_HEAD(hh_faults);
-
-/* Mirrors that wait for a CPU fault to hold, and whom a held one blocks. */
-static LIST_HEAD(hh_fault_holds);
-static DECLARE_WAIT_QUEUE_HEAD(hh_fault_held);
 
 void hh_window_batched(struct page *page, unsigned int cpu)
 {
@@ -320,42 +314,38 @@ static void hh_window_open(struct hh_batch *batch)
 	spin_unlock(&hh_window_lock);
 }
 
-/* The batch may be held once, if HOLD named its range. */
-static bool hh_window_take_hold(struct hh_batch *batch, struct hh_hold *hold)
+/* A page that a CPU fault has come upon, as a batch of its own. */
+void hh_window_open_fault(struct hh_batch *batch, struct migrate_vma *args)
 {
-	bool taken;
-
-	spin_lock(&hh_window_lock);
-	*hold = batch->hold;
-	taken = hold->armed && hold->kind != HMM_HARNESS_HOLD_FAULT &&
-		hold->start == batch->args->start &&
-		hold->end == batch->args->end;
-	if (taken)
-		batch->hold.armed = false;
-	spin_unlock(&hh_window_lock);
-	return taken;
+	hh_window_begin(batch, HH_NEEDED_FAULT);
+	batch->args = args;
+	batch->start = args->start;
+	batch->end = args->end;
+	batch->device_pfn = page_to_pfn(args->fault_page);
+	batch->now.held = HMM_HARNESS_HELD_WAITING;
+	batch->now.first_device = 0;
+	/* The core has it locked, if it is a core that locks it. */
+	if (folio_test_locked(page_folio(args->fault_page))) {
+		batch->now.device_locked = 1;
+		batch->now.conditions = HMM_HARNESS_COND_DEVICE_LOCKED;
+	}
+	hh_window_open(batch);
 }
 
-static void hh_window_hold(struct hh_batch *batch, const struct hh_hold *hold)
+/* The hold is over; a work item for work_cpu, if any, comes next. */
+void hh_window_held(struct hh_batch *batch, u32 held, unsigned int work_cpu)
 {
 	struct hmm_harness_window *now = &batch->now;
-	unsigned int cpu = HMM_HARNESS_NO_CPU;
-	u32 held = hh_hold_wait(batch, hold->timeout_ms, &cpu);
-	bool work = hold->kind != HMM_HARNESS_HOLD_NOTIFIER &&
-		    cpu != HMM_HARNESS_NO_CPU;
 
 	spin_lock(&hh_window_lock);
 	now->held = held;
 	now->held_ns = ktime_get_ns() - batch->opened_ns;
-	if (work && cpu != now->holder_cpu)
+	if (work_cpu != HMM_HARNESS_NO_CPU && work_cpu != now->holder_cpu)
 		now->conditions |= HMM_HARNESS_COND_SPINNER_WORK;
 	if (!hh_window_off_lru(batch))
 		now->conditions &= ~HMM_HARNESS_COND_SYSTEM_OFF_LRU;
 	hh_window_judge(now);
 	spin_unlock(&hh_window_lock);
-	if (work)
-		hh_hold_work(cpu);
-	batch->opened_ns = ktime_get_ns();
 }
 
 static void hh_window_range_end(struct mmu_notifier *notifier,
@@ -380,7 +370,7 @@ static void hh_window_range_end(struct mmu_notifier *notifier,
 		return;
 	WRITE_ONCE(batch->armed, NULL);
 
-	held = hh_window_take_hold(batch, &hold);
+	held = hh_hold_take(batch, &hold);
 	hh_window_begin(batch, held && hold.kind == HMM_HARNESS_HOLD_WORK ?
 			       HH_NEEDED_WORK : HH_NEEDED_DRAIN);
 	if (held)
@@ -388,7 +378,7 @@ static void hh_window_range_end(struct mmu_notifier *notifier,
 	hh_window_inspect(batch);
 	hh_window_open(batch);
 	if (held)
-		hh_window_hold(batch, &hold);
+		hh_hold_until_stuck(batch, &hold);
 }
 
 static const struct mmu_notifier_ops hh_window_ops = {
@@ -398,7 +388,6 @@ static const struct mmu_notifier_ops hh_window_ops = {
 void hh_window_init(struct hh_mirror *mirror)
 {
 	INIT_LIST_HEAD(&mirror->batch.link);
-	INIT_LIST_HEAD(&mirror->batch.fault_link);
 	mirror->batch.notifier.ops = &hh_window_ops;
 	hh_window_blank(&mirror->batch.now);
 	hh_window_blank(&mirror->batch.kept);
@@ -419,22 +408,8 @@ int hh_window_prepare(struct hh_mirror *mirror)
 	return ret;
 }
 
-static bool hh_window_faulting(struct hh_batch *batch)
-{
-	bool faulting;
-
-	spin_lock(&hh_window_lock);
-	faulting = batch->faulting;
-	spin_unlock(&hh_window_lock);
-	return faulting;
-}
-
 void hh_window_detach(struct hh_mirror *mirror)
 {
-	spin_lock(&hh_window_lock);
-	list_del_init(&mirror->batch.fault_link);
-	spin_unlock(&hh_window_lock);
-	wait_event(hh_fault_held, !hh_window_faulting(&mirror->batch));
 	if (mirror->batch.registered)
 		mmu_notifier_unregister(&mirror->batch.notifier,
 					mirror->notifier.mm);
@@ -476,114 +451,6 @@ void hh_window_close(struct hh_mirror *mirror)
 	}
 	batch->args = NULL;
 	spin_unlock(&hh_window_lock);
-}
-
-/*
- * The mirror whose HOLD the fault is for.  Its migrate_lock makes the batch
- * ours; we hold mmap_lock, which is taken after it elsewhere, so that all we can
- * do is try.
- */
-static struct hh_mirror *hh_window_claim_fault(struct hh_device *device,
-					       struct migrate_vma *args,
-					       struct hh_hold *hold)
-{
-	struct hh_batch *batch;
-
-	spin_lock(&hh_window_lock);
-	list_for_each_entry(batch, &hh_fault_holds, fault_link) {
-		struct hh_mirror *mirror =
-			container_of(batch, struct hh_mirror, batch);
-
-		if (mirror->device != device ||
-		    mirror->notifier.mm != args->vma->vm_mm ||
-		    args->start < batch->hold.start ||
-		    args->start >= batch->hold.end ||
-		    !mutex_trylock(&mirror->migrate_lock))
-			continue;
-		list_del_init(&batch->fault_link);
-		*hold = batch->hold;
-		batch->hold.armed = false;
-		batch->faulting = true;
-		spin_unlock(&hh_window_lock);
-		return mirror;
-	}
-	spin_unlock(&hh_window_lock);
-	return NULL;
-}
-
-/*
- * A CPU fault on args->fault_page, before migrate_vma_setup().  The core has
- * the folio locked, if it is a core that locks it.
- */
-void hh_window_cpu_fault(struct hh_device *device, struct migrate_vma *args)
-{
-	struct hh_mirror *mirror;
-	struct hh_batch *batch;
-	struct hh_hold hold;
-
-	mirror = hh_window_claim_fault(device, args, &hold);
-	if (!mirror)
-		return;
-	batch = &mirror->batch;
-	hh_window_begin(batch, HH_NEEDED_FAULT);
-	batch->args = args;
-	batch->start = args->start;
-	batch->end = args->end;
-	batch->device_pfn = page_to_pfn(args->fault_page);
-	batch->now.held = HMM_HARNESS_HELD_WAITING;
-	batch->now.first_device = 0;
-	if (folio_test_locked(page_folio(args->fault_page))) {
-		batch->now.device_locked = 1;
-		batch->now.conditions = HMM_HARNESS_COND_DEVICE_LOCKED;
-	}
-	args->src[0] = migrate_pfn(batch->device_pfn);
-	hh_window_open(batch);
-	hh_window_hold(batch, &hold);
-	hh_window_close(mirror);
-	args->src[0] = 0;
-	mutex_unlock(&mirror->migrate_lock);
-
-	/* The last of the mirror that is ours. */
-	spin_lock(&hh_window_lock);
-	batch->faulting = false;
-	spin_unlock(&hh_window_lock);
-	wake_up_all(&hh_fault_held);
-}
-
-long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg)
-{
-	struct hmm_harness_hold hold;
-	struct mm_struct *mm;
-	int ret;
-
-	if (copy_from_user(&hold, arg, sizeof(hold)))
-		return -EFAULT;
-	if (hold.flags || hold.pad || hold.reserved[0] || hold.reserved[1] ||
-	    hold.kind > HMM_HARNESS_HOLD_FAULT)
-		return -EINVAL;
-	if (!hold.timeout_ms || hold.timeout_ms > HMM_HARNESS_MAX_TIMEOUT_MS)
-		return -ERANGE;
-	ret = hh_check_range(hold.addr, hold.length);
-	if (ret)
-		return ret;
-	mm = hh_mirror_mm(mirror);
-	if (IS_ERR(mm))
-		return PTR_ERR(mm);
-	mmput(mm);
-
-	spin_lock(&hh_window_lock);
-	mirror->batch.hold = (struct hh_hold){
-		.armed		= true,
-		.kind		= hold.kind,
-		.timeout_ms	= hold.timeout_ms,
-		.start		= hold.addr,
-		.end		= hold.addr + hold.length,
-	};
-	list_del_init(&mirror->batch.fault_link);
-	if (hold.kind == HMM_HARNESS_HOLD_FAULT)
-		list_add(&mirror->batch.fault_link, &hh_fault_holds);
-	spin_unlock(&hh_window_lock);
-	return 0;
 }
 
 /* Takes no lock that a stuck holder has: it must answer during a hang. */

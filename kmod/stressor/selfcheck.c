@@ -4,6 +4,8 @@
  * hmm_harness.h names; and what it reports of good calls is true.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +162,7 @@ static void check_unattached(void)
 	struct hmm_harness_migrate migrate = { .length = page_size };
 	struct hmm_harness_snapshot snapshot = { .length = page_size };
 	struct hmm_harness_touch touch = { .length = page_size };
+	struct hmm_harness_hold hold = { .length = page_size, .timeout_ms = 1 };
 	__u64 addr = (uintptr_t)memory;
 	int fd = open_device(0);
 
@@ -172,6 +175,8 @@ static void check_unattached(void)
 	expect("unattached: MIGRATE_TO_DEVICE", fd, HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, ENXIO);
 	expect("unattached: MIGRATE_TO_SYSTEM", fd, HMM_HARNESS_MIGRATE_TO_SYSTEM, &migrate, ENXIO);
 	expect("unattached: SNAPSHOT", fd, HMM_HARNESS_SNAPSHOT, &snapshot, ENXIO);
+	hold.addr = addr;
+	expect("unattached: HOLD", fd, HMM_HARNESS_HOLD, &hold, ENXIO);
 	expect("unattached: TOUCH", fd, HMM_HARNESS_TOUCH, &touch, ENXIO);
 	close(fd);
 }
@@ -372,6 +377,188 @@ static void check_reports(void)
 	expect_number("WINDOW: no mixed batch yet", 0, window.batches);
 }
 
+static void check_hold(void)
+{
+	const struct hmm_harness_hold good = {
+		.addr = (uintptr_t)memory, .length = page_size,
+		.timeout_ms = 1,
+	};
+	struct hmm_harness_hold hold = good;
+
+	check_ranges("HOLD", HMM_HARNESS_HOLD, &good, sizeof(good));
+	check_reserved("HOLD", device, HMM_HARNESS_HOLD, &good, sizeof(good),
+		       offsetof(struct hmm_harness_hold, reserved));
+	check_pointer("HOLD", HMM_HARNESS_HOLD);
+	hold.flags = 1;
+	expect("HOLD: flags", device, HMM_HARNESS_HOLD, &hold, EINVAL);
+	hold = good;
+	hold.pad = 1;
+	expect("HOLD: pad", device, HMM_HARNESS_HOLD, &hold, EINVAL);
+	hold = good;
+	hold.kind = HMM_HARNESS_HOLD_FAULT + 1;
+	expect("HOLD: kind", device, HMM_HARNESS_HOLD, &hold, EINVAL);
+	hold = good;
+	hold.timeout_ms = 0;
+	expect("HOLD: no timeout", device, HMM_HARNESS_HOLD, &hold, ERANGE);
+	hold.timeout_ms = HMM_HARNESS_MAX_TIMEOUT_MS + 1;
+	expect("HOLD: timeout", device, HMM_HARNESS_HOLD, &hold, ERANGE);
+}
+
+static struct hmm_harness_window window_of(int fd)
+{
+	struct hmm_harness_window window = { 0 };
+
+	expect("WINDOW", fd, HMM_HARNESS_WINDOW, &window, 0);
+	return window;
+}
+
+/* Nobody faults: what is held is held to the end, once, and then goes on. */
+static void check_held_batches(void)
+{
+	struct hmm_harness_hold hold = {
+		.addr = (uintptr_t)memory, .length = (PAGES - 1) * page_size,
+		.timeout_ms = 20,
+	};
+	struct hmm_harness_migrate migrate = {
+		.addr = (uintptr_t)memory, .length = PAGES * page_size,
+		.flags = HMM_HARNESS_MIGRATE_MIXED,
+	};
+	struct hmm_harness_window window;
+
+	pattern_fill(memory, 0, PAGES, KEY);
+	expect("HOLD: another range", device, HMM_HARNESS_HOLD, &hold, 0);
+	expect("MIGRATE_TO_DEVICE: not held", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
+	window = window_of(device);
+	expect_number("another range: held", HMM_HARNESS_HELD_NOT, window.held);
+	expect_number("another range: batches", 1, window.batches);
+
+	hold.length = migrate.length;
+	expect("HOLD", device, HMM_HARNESS_HOLD, &hold, 0);
+	expect("MIGRATE_TO_DEVICE: held", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
+	expect_number("held: migrated", PAGES, migrate.migrated);
+	window = window_of(device);
+	expect_number("held", HMM_HARNESS_HELD_TIMEOUT, window.held);
+	expect_number("held: long enough", 1,
+		      window.held_ns >= hold.timeout_ms * 1000000ULL);
+	expect_number("held: batches", 2, window.batches);
+	expect_number("held: no hit", 0, window.hits);
+
+	expect("MIGRATE_TO_DEVICE: no more held", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
+	window = window_of(device);
+	expect_number("no more held", HMM_HARNESS_HELD_NOT, window.held);
+
+	hold.kind = HMM_HARNESS_HOLD_FAULT;
+	expect("HOLD: CPU fault", device, HMM_HARNESS_HOLD, &hold, 0);
+	expect("MIGRATE_TO_DEVICE: no CPU fault", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
+	window = window_of(device);
+	expect_number("no CPU fault: held", HMM_HARNESS_HELD_NOT, window.held);
+	expect_content(memory, PAGES);
+	window = window_of(device);
+	expect_number("CPU fault: held", HMM_HARNESS_HELD_TIMEOUT, window.held);
+	/* Three more migrations, and one of the faults. */
+	expect_number("CPU fault: batches", 5, window.batches);
+}
+
+static bool wait_for_hold(int fd)
+{
+	__u64 end = now_ns() + 20000000000ULL;
+	struct hmm_harness_window window = { 0 };
+
+	while (now_ns() < end && !ioctl(fd, HMM_HARNESS_WINDOW, &window)) {
+		if (window.held == HMM_HARNESS_HELD_WAITING)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+/* The process dies while its batch is held, long before the hold would end. */
+static void check_held_and_killed(void)
+{
+	struct hmm_harness_attach attach = { 0 };
+	struct hmm_harness_hold hold = {
+		.addr = (uintptr_t)memory, .length = PAGES * page_size,
+		.timeout_ms = HMM_HARNESS_MAX_TIMEOUT_MS,
+	};
+	struct hmm_harness_migrate migrate = {
+		.addr = (uintptr_t)memory, .length = PAGES * page_size,
+		.flags = HMM_HARNESS_MIGRATE_MIXED,
+	};
+	int status = 0, fd = open_device(0);
+	struct hmm_harness_window window;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (!ioctl(fd, HMM_HARNESS_ATTACH, &attach) &&
+		    !ioctl(fd, HMM_HARNESS_HOLD, &hold))
+			ioctl(fd, HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate);
+		_exit(1);
+	}
+	expect_number("killed: held before", 1, wait_for_hold(fd));
+	if (pid < 0 || kill(pid, SIGKILL) || waitpid(pid, &status, 0) != pid)
+		status = -1;
+	expect_number("killed: by the signal", 1, WIFSIGNALED(status));
+	window = window_of(fd);
+	expect_number("killed: held", HMM_HARNESS_HELD_KILLED, window.held);
+	expect_number("killed: open", 0, window.open);
+	close(fd);
+	expect_content(memory, PAGES);
+}
+
+static void *read_page(void *page)
+{
+	return (void *)(uintptr_t)*(char *)page;
+}
+
+/* The file goes away while a CPU fault is held on its account. */
+static void check_held_and_closed(void)
+{
+	char *page = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct hmm_harness_attach attach = { 0 };
+	struct hmm_harness_migrate migrate = {
+		.addr = (uintptr_t)page, .length = page_size,
+	};
+	struct hmm_harness_hold hold = {
+		.addr = (uintptr_t)page, .length = page_size,
+		.kind = HMM_HARNESS_HOLD_FAULT, .timeout_ms = 200,
+	};
+	int fd = open_device(0);
+	pthread_t thread;
+	void *read;
+
+	pattern_fill(page, 0, 1, KEY);
+	page[0] = 42;
+	expect("closed: ATTACH", fd, HMM_HARNESS_ATTACH, &attach, 0);
+	expect("closed: MIGRATE_TO_DEVICE", fd, HMM_HARNESS_MIGRATE_TO_DEVICE,
+	       &migrate, 0);
+	expect("closed: HOLD", fd, HMM_HARNESS_HOLD, &hold, 0);
+	if (pthread_create(&thread, NULL, read_page, page)) {
+		outcome("closed: no thread", false, 0, errno);
+		return;
+	}
+	expect_number("closed: held before", 1, wait_for_hold(fd));
+	close(fd);
+	pthread_join(thread, &read);
+	expect_number("closed: what was read", 42, (uintptr_t)read);
+	munmap(page, page_size);
+
+	/* Armed only. */
+	fd = open_device(0);
+	expect("armed: ATTACH", fd, HMM_HARNESS_ATTACH, &attach, 0);
+	hold.addr = (uintptr_t)memory;
+	expect("armed: HOLD", fd, HMM_HARNESS_HOLD, &hold, 0);
+	close(fd);
+	migrate.addr = (uintptr_t)memory;
+	expect("armed: MIGRATE_TO_DEVICE", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
+	expect_content(memory, PAGES);
+}
+
 static unsigned char kind_of(int fd, const void *page)
 {
 	unsigned char byte = 0xff;
@@ -512,6 +699,10 @@ static int ioctl_check_run(const struct scenario *scenario)
 	check_touch();
 	check_orphan();
 	check_reports();
+	check_hold();
+	check_held_batches();
+	check_held_and_killed();
+	check_held_and_closed();
 	check_round_trip();
 	check_last_close();
 
