@@ -45,6 +45,8 @@
 
 /* Longer than a busy host takes to run both virtual CPUs. */
 #define SPIN_NS		(40 * 1000000ULL)
+/* No LRU batch of a CPU holds so many pages (PAGEVEC_SIZE). */
+#define BATCH_PAGES	32
 
 enum {
 	WINDOW, HOLD_MS, RACE,
@@ -131,6 +133,7 @@ static struct {
 	char *approach;			/* approach pages, then memory */
 	char *memory;			/* system pages, then device pages */
 	size_t pages;			/* of both kinds */
+	char *scratch;			/* BATCH_PAGES pages */
 	int device;			/* the holder's mirror */
 	struct shared *shared;
 	__u64 key;			/* of this iteration's pattern */
@@ -326,6 +329,33 @@ static void *spinner(void *steps)
 
 /* --- the parent's other threads ----------------------------------------- */
 
+static int touch(char *memory, size_t pages)
+{
+	run.touched = (struct hmm_harness_touch){
+		.addr = (uintptr_t)memory,
+		.length = pages * page_size,
+	};
+	return ioctl(run.device, HMM_HARNESS_TOUCH, &run.touched) ? errno : 0;
+}
+
+/*
+ * The page that fills a CPU's batch sends all of it to the LRU.  Where one
+ * iteration must do, none of ours may be that page, nor one of the spinner's own
+ * behind it: fill the batch up beforehand.
+ */
+static int empty_batch(void)
+{
+	size_t i;
+	int ret = 0;
+
+	if (madvise(run.scratch, BATCH_PAGES * page_size, MADV_DONTNEED))
+		return errno;
+	run.touched.off_lru = 1;
+	for (i = 0; !ret && run.touched.off_lru && i < BATCH_PAGES; i++)
+		ret = touch(run.scratch + i * page_size, 1);
+	return ret;
+}
+
 static void *toucher(void *unused)
 {
 	int error = pin_to_cpu(VALUE(SPINNER_CPU));
@@ -337,13 +367,12 @@ static void *toucher(void *unused)
 		order = atomic_load(&run.touch);
 		if (order != 1)
 			return NULL;
-		run.touched = (struct hmm_harness_touch){
-			.addr = (uintptr_t)run.memory,
-			.length = VALUE(SYSTEM_PAGES) * page_size,
-		};
 		run.touch_error = error;
-		if (!error && ioctl(run.device, HMM_HARNESS_TOUCH, &run.touched))
-			run.touch_error = errno;
+		if (forced && !run.touch_error)
+			run.touch_error = empty_batch();
+		if (!run.touch_error)
+			run.touch_error = touch(run.memory,
+						VALUE(SYSTEM_PAGES));
 		if (!run.touch_error)
 			pattern_fill(run.memory, 0, VALUE(SYSTEM_PAGES),
 				     run.key);
@@ -841,14 +870,19 @@ static int set_up_memory(void)
 	run.approach = mmap(NULL, length, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	run.memory = run.approach + VALUE(APPROACH_PAGES) * page_size;
+	run.scratch = mmap(NULL, BATCH_PAGES * page_size,
+			   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			   -1, 0);
 	run.shared = mmap(NULL, sizeof(*run.shared), PROT_READ | PROT_WRITE,
 			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (run.approach == MAP_FAILED || run.shared == MAP_FAILED) {
+	if (run.approach == MAP_FAILED || run.scratch == MAP_FAILED ||
+	    run.shared == MAP_FAILED) {
 		report_error("mmap", errno, "%zu pages", run.pages);
 		return EXIT_ENVIRONMENT;
 	}
 	/* Large folios go to the LRU at once; EINVAL: a kernel without them. */
-	if (madvise(run.approach, length, MADV_NOHUGEPAGE) &&
+	if ((madvise(run.approach, length, MADV_NOHUGEPAGE) ||
+	     madvise(run.scratch, BATCH_PAGES * page_size, MADV_NOHUGEPAGE)) &&
 	    errno != EINVAL) {
 		report_error("madvise", errno, "MADV_NOHUGEPAGE");
 		return EXIT_ENVIRONMENT;

@@ -164,6 +164,20 @@ def test_a_guest_that_cannot_run_the_scenario_is_refused_before_it_boots() -> No
         scenario.check(boot, scenario.values({"spinner_cpu": 5}))
 
 
+def test_the_forced_scenario_refuses_what_it_has_no_window_for() -> None:
+    scenario = load_scenario("trylock-starvation-forced")
+    with pytest.raises(UserError) as caught:
+        scenario.values({"window": "notify", "hold_ms": 0, "iterations": "all"})
+    message = caught.value.message
+    assert "window=notify: must be one of" in message and "did you mean notifier?" in message
+    assert "hold_ms=0: must be from 1 to 10000 ms" in message and "iterations=all" in message
+    assert scenario.values({})["iterations"] == 1, "one decides"
+    race = load_scenario("trylock-starvation")
+    assert scenario.oracle == race.oracle and scenario.bug == race.bug
+    with pytest.raises(UserError, match="window: no such parameter"):
+        race.values({"window": "work"})
+
+
 def test_an_unknown_scenario_names_the_nearest() -> None:
     with pytest.raises(UserError, match=r"did you mean trylock-starvation\?"):
         load_scenario("trylock-starving")

@@ -53,9 +53,11 @@ def test_the_module_unloads_after_use(tree: str, request: pytest.FixtureRequest,
         copy("hmm_harness.ko", programs.module),
         copy("hmm-stressor", programs.stressor, executable=True),
     ]
+    forced = [("iterations=2", f"window={window}") for window in ("notifier", "work", "fault")]
     steps: list[Step] = [
         Insmod("/hmm_harness.ko"),
         Exec("/hmm-stressor", ("trylock-starvation", "iterations=3")),
+        *(Exec("/hmm-stressor", ("trylock-starvation-forced", *words)) for words in forced),
         Rmmod("hmm_harness"),
         Insmod("/hmm_harness.ko", ("devices=8",)),
         Exec("/hmm-stressor", ("ioctl-check",)),
@@ -67,9 +69,9 @@ def test_the_module_unloads_after_use(tree: str, request: pytest.FixtureRequest,
 
     messages = messages_of(events)
     assert [message for message in messages if isinstance(message, ErrorMessage | Corruption)] == []
-    assert [message.iterations for message in messages if isinstance(message, End)] == [3, 1]
+    assert [message.iterations for message in messages if isinstance(message, End)] == [3, 2, 2, 2, 1]
     exits = [(message.status, message.signal) for message in messages if isinstance(message, Exit)]
-    assert exits == [(0, 0), (0, 0)]
+    assert exits == [(0, 0)] * 5
     end = events[-1]
     assert isinstance(end, GuestEnded)
     assert (end.how, end.status) == ("exited", 0)
