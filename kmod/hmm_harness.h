@@ -131,9 +131,12 @@ struct hmm_harness_stats {
 enum hmm_harness_hold_kind {
 	/* A mixed batch, which then goes on to its own LRU drain. */
 	HMM_HARNESS_HOLD_NOTIFIER,
-	/* Any MIXED batch; a work item runs on the other's CPU before it. */
+	/*
+	 * A mixed batch, system pages or not, which then awaits a work item
+	 * that is queued on the CPU of the FAULT.
+	 */
 	HMM_HARNESS_HOLD_WORK,
-	/* A CPU fault, from user mode; a work item as well. */
+	/* A CPU fault from user mode; then the same work item. */
 	HMM_HARNESS_HOLD_FAULT,
 };
 
@@ -141,9 +144,10 @@ enum hmm_harness_hold_kind {
  * Stops the next MIGRATE_TO_DEVICE with MIGRATE_MIXED on this file that takes
  * just this range in one batch, when it has locked the folios and not unmapped
  * them yet, until a FAULT of another mirror for another owner is stuck on the
- * device pages of the batch, for timeout_ms at most.  That FAULT must begin
- * after the batch is held (struct hmm_harness_window says when), or it finds no
- * folio locked.  Once: a batch that stopped, or a further HOLD, disarms it.
+ * device pages of the batch, for timeout_ms at most.  That FAULT should begin
+ * when the batch is held, which struct hmm_harness_window tells: one that comes
+ * too early finds no folio locked.  A batch that stopped disarms the HOLD, a
+ * further HOLD replaces it.
  * ERANGE also for a timeout of 0.
  *
  * HOLD_FAULT stops the attached process's next CPU fault on a page of this
@@ -186,7 +190,8 @@ enum hmm_harness_held {
 #define HMM_HARNESS_NO_CPU		0xffffffffU
 
 /*
- * What met during the mixed batches since the last reset.  The members from
+ * What met during the mixed batches since the last reset, and the CPU faults
+ * that were held, which count as batches of one page.  The members from
  * conditions on describe one batch: the first with all conditions it needed,
  * or else the latest.
  */

@@ -50,8 +50,8 @@
 
 enum {
 	WINDOW, HOLD_MS, RACE,
-	PAGES = RACE, SYSTEM_PAGES, APPROACH_PAGES, FAULT_PAGES, ITERATIONS, SEED, JITTER,
-	HOLDER_CPU, SPINNER_CPU, ENTRY, TIMEOUT_MS, POLICY, PRIORITY,
+	PAGES = RACE, SYSTEM_PAGES, APPROACH_PAGES, FAULT_PAGES, ITERATIONS,
+	SEED, JITTER, HOLDER_CPU, SPINNER_CPU, ENTRY, TIMEOUT_MS, POLICY, PRIORITY,
 	FAIR_SERVER, OWNER, PARAMETERS
 };
 
@@ -588,7 +588,7 @@ static int prepare(pid_t *pid, const __u64 *steps,
 	return EXIT_DONE;
 }
 
-/* A CPU fault, on a page that only this process has. */
+/* A CPU fault on a device page. */
 static int read_first_page(void)
 {
 	struct mismatch mismatch;
