@@ -201,8 +201,9 @@ def main() -> int:
     made = (make_history(tree, workshop.cache), make_history(tree, workshop.cache, WEAK_STORY))
     night = Night(*made, tree, scratch)
     what = (
-        "`ci/nightly/run`. The kernels of the ends were there, the others are built. Skipped: commits that\n"
-        "do not compile or fail in another way. Bad end: trials that showed the bug."
+        "`ci/nightly/run`. The kernels of the ends were there, and what modules an earlier night built; the\n"
+        "other kernels are built. Skipped: commits that do not compile or fail in another way. Bad end:\n"
+        "trials that showed the bug."
     )
     title = f"# Bisections, night of {date}\n\n{what}\n\n{HEAD}"
     rows: list[str] = []

@@ -16,6 +16,7 @@ from harness.config import load_experiment
 from harness.experiment.kernels import get_tree
 from harness.experiment.options import Workshop
 from harness.results.runfolder import read_record
+from harness.scenario.catalogue import load_scenario
 from tests.vm.bisecting import Bisected, bisect, words_for, wrong_verdicts
 from tests.vm.conftest import qemu_of
 from tests.vm.history import MadeHistory, make_history
@@ -126,4 +127,9 @@ def test_git_comes_to_the_same_from_the_log(done: Done, tmp_path: Path) -> None:
 def test_the_report_can_be_mailed(done: Done) -> None:
     text = Path(done.result["regression"]).read_text()
     assert f"#regzbot introduced: {done.made.culprit}" in text
-    assert done.result["bug"] in text.replace("\n", " ")
+    said = " ".join(text.split())
+    assert text.startswith("Subject: [REGRESSION] ")
+    assert f"Since commit {done.made.culprit[:12]} (" in said
+    assert f"{load_scenario(done.result['scenario']).title}." in said
+    bad = next(entry for entry in done.result["tested"] if entry["commit"] == done.made.bad)
+    assert f"{bad['reproduced']} of {bad['trials']} trials fail" in said
