@@ -87,9 +87,7 @@ def test_the_culprit_is_named_and_checked(done: Done) -> None:
 def test_what_does_not_compile_or_fails_otherwise_is_skipped_with_its_reason(done: Done) -> None:
     """Which of them the search comes by depends on what builds and trials cost on this machine."""
     unbuildable, failing = entries(done, done.made.unbuildable), entries(done, done.made.failing)
-    assert unbuildable or failing, (
-        "the search came by none of those"
-    )
+    assert unbuildable or failing, "the search came by none of those"
     assert all(entry["verdict"] == "skip" for entry in (*unbuildable, *failing))
     assert all("upper_range" in entry["reason"] and entry["trials"] == 0 for entry in unbuildable)
     for entry in failing:
