@@ -19,7 +19,7 @@ from harness.bisect import session as session_module
 from harness.bisect.classic import Classic
 from harness.bisect.failure import Bug, Reading, read
 from harness.bisect.model import BAD, GOOD, History, Place, UnusableError
-from harness.bisect.records import KERNELS, KernelFact, Records, alone_in
+from harness.bisect.records import KERNELS, Records
 from harness.bisect.report import Bisection, bisection_json, bisection_text, regression_text, verdicts
 from harness.bisect.session import Conclusion, Session, Setup, arm_of
 from harness.cache import Cache
@@ -364,32 +364,11 @@ def test_git_hears_what_follows_from_the_culprit(bisect: Bisect) -> None:
     assert all((verdict == "bad") == (NAMES.index(name) >= CULPRIT) for name, verdict in verdicts(done))
 
 
-def test_records_survive_a_line_that_was_cut_short(tmp_path: Path) -> None:
-    Records(tmp_path).add_kernel(KernelFact("one", 1.5, False))
-    with (tmp_path / KERNELS).open("a") as sink:
-        sink.write('{"name": "tw')
-    again = Records(tmp_path)
-    assert list(again.kernels) == ["one"]
-    again.add_kernel(KernelFact("two", 2.0, True))
-    again.skip("two", "no use")
-    assert Records(tmp_path).kernels == {
-        "one": KernelFact("one", 1.5, False),
-        "two": KernelFact("two", 2.0, True, "no use"),
-    }
-
-
 def test_trials_of_another_module_are_not_counted_with_these(bisect: Bisect, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         bisect(world(patience=3))
     with pytest.raises(UserError, match="ran another kernel, module or stressor"):
         Records(tmp_path).check(arm_of(NAMES[-1]), "another")
-
-
-def test_a_folder_has_one_master(tmp_path: Path) -> None:
-    with alone_in(tmp_path), pytest.raises(UserError, match="another harness is at work"), alone_in(tmp_path):
-        pass
-    with alone_in(tmp_path):
-        pass
 
 
 def test_the_bug_is_what_the_bad_end_showed() -> None:
