@@ -37,6 +37,23 @@ int pin_to_cpu(unsigned int cpu)
 	return sched_setaffinity(0, sizeof(set), &set) ? errno : 0;
 }
 
+const char *const policies[] = { "other", "fifo", "rr", "batch", NULL };
+
+int set_policy(__u64 policy, __u64 priority)
+{
+	static const int numbers[] = {
+		SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH
+	};
+	struct sched_param param = { 0 };
+	int number = numbers[policy];
+
+	if (number == SCHED_OTHER)
+		return 0;
+	if (number == SCHED_FIFO || number == SCHED_RR)
+		param.sched_priority = priority;
+	return sched_setscheduler(0, number, &param) ? errno : 0;
+}
+
 /* Judged by what a thread may be pinned to, which needs no sysfs. */
 bool cpu_online(unsigned int cpu)
 {

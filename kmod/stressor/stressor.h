@@ -4,6 +4,7 @@
 #define STRESSOR_H
 
 #include <linux/types.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -84,6 +85,41 @@ void wait_while(atomic_uint *word, __u32 value, __u64 spin_ns);
 bool wait_while_for(atomic_uint *word, __u32 value,
 		    __u64 timeout_ns);
 void set_and_wake(atomic_uint *word, __u32 value);
+
+/* Names for a parameter of set_policy(). */
+extern const char *const policies[];
+/* An index of policies[]; priority for the real-time ones. An errno value. */
+int set_policy(__u64 policy, __u64 priority);
+
+/* fairserver.c: what stop_ did, or began to do, restore_ undoes. */
+int stop_fair_servers(void);
+int restore_fair_servers(void);
+
+/* progress.c: the messages by which a hang is told from work. */
+struct progress_counter {
+	const char *name;		/* NULL ends the list */
+	atomic_ullong *count;
+};
+
+struct progress {
+	const char *const *phases;	/* names for phase */
+	const struct progress_counter *counters;
+	void (*more)(struct json *json);	/* further members, or NULL */
+	bool pinned;			/* to cpu, one that is not lost */
+	unsigned int cpu;
+	atomic_ullong iteration;
+	atomic_uint phase;
+	atomic_uint ending;
+	pthread_t thread;
+};
+
+/* An errno value; then progress_stop() is not to be called. */
+int progress_start(struct progress *progress);
+void progress_stop(struct progress *progress);
+
+/* window.c: the member "window" of an iteration. */
+struct hmm_harness_window;
+void json_window(struct json *json, const struct hmm_harness_window *window);
 
 /* pattern.c: what every page must hold. */
 struct mismatch {
