@@ -24,7 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 #: Comparisons of kernel versions, as in ">=6.12,<6.13".
-_VERSIONS = r"^$|^(>=|<=|==|<|>)\s*\d+(\.\d+){0,2}(\s*,\s*(>=|<=|==|<|>)\s*\d+(\.\d+){0,2})*$"
+VERSIONS = r"^$|^(>=|<=|==|<|>)\s*\d+(\.\d+){0,2}(\s*,\s*(>=|<=|==|<|>)\s*\d+(\.\d+){0,2})*$"
 _SETTING = r"^CONFIG_[A-Za-z0-9_]+=\S.*$"
 
 #: YAML has lists; the values inside stay strict.
@@ -122,7 +122,7 @@ class Experiment(Frozen):
     """What `compare` does. Kernels are named by content; control and candidate are roles of the arms."""
 
     #: Kernel versions this file is meant for, as in ">=7.0" or ">=6.12,<6.13"; empty: any.
-    versions: Annotated[str, Field(pattern=_VERSIONS)] = ""
+    versions: Annotated[str, Field(pattern=VERSIONS)] = ""
     scenario: str = "trylock-starvation"
     #: Scenario parameters that differ from their defaults.
     set: dict[str, int | str] = {}

@@ -22,7 +22,17 @@ from harness.watch.kinds import OutcomeKind
 from harness.watch.observation import AgentMessage, ConsoleBegan, Ended, Observation, Stall, Starved
 from harness.watch.said import Said
 
-__all__ = ["Oracle", "Outcome", "OutcomeKind", "Signature", "StackRule", "deciding_event", "judge", "latest"]
+__all__ = [
+    "MetricLimit",
+    "Oracle",
+    "Outcome",
+    "OutcomeKind",
+    "Signature",
+    "StackRule",
+    "deciding_event",
+    "judge",
+    "latest",
+]
 
 #: Functions of a signature's stack.
 SIGNATURE_FRAMES = 5
@@ -54,6 +64,28 @@ class StackRule:
 
 
 @dataclass(frozen=True)
+class MetricLimit:
+    """A figure that the stressor measures, and how far it may go while the guest is well; None: any."""
+
+    name: str
+    unit: str
+    above: float | None = None
+    below: float | None = None
+
+    def crossed(self, value: float) -> str:
+        """How a value is beyond the limit, in words; empty if it is not."""
+        if self.above is not None and value > self.above:
+            return f"{self.words(value)}, more than {self.above:g}"
+        if self.below is not None and value < self.below:
+            return f"{self.words(value)}, less than {self.below:g}"
+        return ""
+
+    def words(self, value: float) -> str:
+        """A value with name and unit."""
+        return f"{self.name} {value:.4g} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
 class Oracle:
     """What a scenario knows of its bug."""
 
@@ -61,6 +93,8 @@ class Oracle:
     rules: tuple[StackRule, ...]
     #: A trial that ran to its end without a window says nothing.
     needs_windows: bool
+    #: What the bug does to a guest that lives on: a figure beyond its limit. Without it a trial says nothing.
+    metrics: tuple[MetricLimit, ...] = ()
     #: Outcomes that do not name the bug themselves, but are it when a later event matches a rule. A hang that
     #: no console names (`no_progress`) is not among them: nothing says what hung.
     corroborated: frozenset[OutcomeKind] = field(
@@ -100,6 +134,8 @@ class Outcome:
     #: Iterations in which the window was hit, and iterations, both as far as the guest reported them.
     windows: int = 0
     iterations: int = 0
+    #: What the stressor measured, by name.
+    metrics: Mapping[str, float] = field(default_factory=dict)
     #: Host seconds since power-on: a hang began at the last sign of progress, the rest when reported.
     onset_s: float | None = None
     decided_by: Observation | None = None
@@ -134,7 +170,7 @@ def judge(observations: Sequence[Observation], oracle: Oracle) -> Outcome:
     seen = latest(observations)
     said = Said.of(seen)
     outcome = _failure(seen, said, oracle) or _without_failure(seen, said, oracle)
-    return replace(outcome, windows=said.windows, iterations=said.iterations)
+    return replace(outcome, windows=said.windows, iterations=said.iterations, metrics=said.metrics)
 
 
 def latest(observations: Iterable[Observation]) -> list[Observation]:
@@ -300,11 +336,7 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
     # The stressor may hang in exit(): what it was going to exit with counts as well.
     bad_end = said.end is not None and isinstance(said.end.message, End) and said.end.message.status != 0
     if said.end and not bad_exit and not bad_end:
-        if oracle.needs_windows and said.windows == 0:
-            title = f"the window was hit in none of {said.iterations} iterations"
-            return Outcome(OutcomeKind.NOT_EXERCISED, title, decided_by=said.end)
-        title = f"{said.iterations} iterations, {said.windows} windows hit"
-        return Outcome(OutcomeKind.COMPLETED, title, decided_by=said.end)
+        return _ran_to_its_end(said, said.end, oracle)
     if said.error:
         return _infra_error(f"the guest says: {'; '.join(said.errors)}", said.error)
     if bad_end and said.end and isinstance(said.end.message, End):
@@ -318,6 +350,26 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
     if stall and not said.moved_after(stall.host_s):
         return _no_progress(stall, [o for o in seen if isinstance(o, Examination)])
     return _by_end(seen, said)
+
+
+def _ran_to_its_end(said: Said, end: AgentMessage, oracle: Oracle) -> Outcome:
+    """A guest that is well: what it did, and whether that was as much as it should be."""
+    if oracle.needs_windows and said.windows == 0:
+        title = f"the window was hit in none of {said.iterations} iterations"
+        return Outcome(OutcomeKind.NOT_EXERCISED, title, decided_by=end)
+    missing = [limit.name for limit in oracle.metrics if limit.name not in said.metrics]
+    if missing:
+        title = f"{said.iterations} iterations, but nothing to measure: no {', '.join(missing)}"
+        return Outcome(OutcomeKind.NOT_EXERCISED, title, decided_by=end)
+    for limit in oracle.metrics:
+        if crossed := limit.crossed(said.metrics[limit.name]):
+            signature = Signature(OutcomeKind.STARVED, (limit.name,))
+            return Outcome(OutcomeKind.STARVED, crossed, signature, is_bug=True, decided_by=end)
+    did = [f"{said.iterations} iterations"]
+    if oracle.needs_windows:
+        did.append(f"{said.windows} windows hit")
+    did += [limit.words(said.metrics[limit.name]) for limit in oracle.metrics]
+    return Outcome(OutcomeKind.COMPLETED, ", ".join(did), decided_by=end)
 
 
 def _infra_error(title: str, decided_by: Observation | None) -> Outcome:

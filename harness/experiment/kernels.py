@@ -28,6 +28,7 @@ from harness.kernel.kconfig import parse_setting
 from harness.kernel.patches import Catalogue, Patch, in_range, read_patches
 from harness.kernel.tree import DebianSpec, FolderSpec, GitSpec, KernelTree, TarballSpec, TreeSpec, fetch_tree
 from harness.kmod import GuestPrograms, build_guest_programs
+from harness.scenario.catalogue import load_scenario
 from harness.suggest import did_you_mean
 from harness.target.protocol import Machine
 
@@ -82,7 +83,8 @@ def experiment_for(version: str) -> tuple[str, Experiment]:
 
 
 def check_version(experiment: Experiment, tree: KernelTree) -> None:
-    """UserError if the experiment is not meant for the tree's version."""
+    """UserError if the experiment, or its scenario, is not meant for the tree's version."""
+    load_scenario(experiment.scenario).check_version(tree.version)
     if experiment.versions and not in_range(tree.version, experiment.versions):
         raise UserError(
             f"the experiment is for kernels {experiment.versions}, {tree.description} is {tree.version}",

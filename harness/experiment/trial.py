@@ -83,7 +83,7 @@ class TrialPlan:
         """What the guest's init does."""
         words = [f"{name}={value}" for name, value in self.values.items()]
         return [
-            Insmod("/hmm_harness.ko"),
+            Insmod("/hmm_harness.ko", self.scenario.module_words),
             Exec("/hmm-stressor", (self.scenario.name, *words, f"seed={self.seed}")),
             PowerOff(),
         ]
@@ -133,7 +133,10 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     """Run one trial and leave its folder below `run_folder/trials`.
 
     The outcome `infra_error` is a result too; only a fault that leaves nothing to record raises InfraError.
+    UserError if the kernel cannot run the scenario.
     """
+    build = plan.kernel.build
+    plan.scenario.check_kernel(build.version, build.config.read_text(encoding="utf-8"))
     folder = run_folder / "trials" / f"{plan.index:03d}-{plan.arm}"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +168,7 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
             decided_s=outcome.decided_s,
             console_s=_console_s(observed.observations),
             judged_until_s=observed.until_s,
+            metrics=dict(outcome.metrics),
         )
         update("finished", provenance=ran_with, result=result.as_json())
     return result

@@ -121,6 +121,8 @@ class End(_Message):
     windows: int = 0
     #: What the stressor is going to exit with.
     status: int = 0
+    #: What the scenario measured, by name; units are in its catalogue entry. Not what there was nothing of.
+    metrics: dict[str, float] = {}
 
 
 class Exit(_Message):

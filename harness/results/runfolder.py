@@ -61,6 +61,8 @@ class TrialResult:
     console_s: float | None = None
     #: What came later is evidence that the harness asked for, and was not judged; s since power-on.
     judged_until_s: float | None = None
+    #: What the stressor measured, by name; units are in the scenario's catalogue entry.
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; `outcome` is the kind."""

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.config import BootConfig, Experiment, Frozen, Preempt, Words
+from harness.config import VERSIONS, BootConfig, Experiment, Frozen, Preempt, Words
 from harness.errors import UserError
-from harness.judge import Oracle, StackRule
+from harness.judge import MetricLimit, Oracle, StackRule
+from harness.kernel.patches import in_range
 from harness.suggest import did_you_mean
 from harness.watch.kinds import OutcomeKind
 from harness.watch.thresholds import Thresholds
@@ -68,6 +69,12 @@ class Needs(Frozen):
 
     cpus: int = 1
     preempt: Annotated[tuple[Preempt, ...], Field(strict=False)]
+    #: MB of the guest.
+    memory_mb: int = 0
+    #: Kernel versions, as in ">=7.0"; empty: any.
+    versions: Annotated[str, Field(pattern=VERSIONS)] = ""
+    #: Symbols that the kernel must have been built with, as in CONFIG_TRANSPARENT_HUGEPAGE.
+    config: Words = ()
 
 
 class RuleConfig(Frozen):
@@ -76,6 +83,15 @@ class RuleConfig(Frozen):
     kinds: tuple[Annotated[OutcomeKind, Field(strict=False)], ...] = Field(strict=False)
     frames: Words
     not_frames: Words = ()
+
+
+class MetricConfig(Frozen):
+    """A figure that the stressor measures, and the limit beyond which the trial is `starved`."""
+
+    unit: str = ""
+    above: float | None = None
+    below: float | None = None
+    help: str
 
 
 class OracleConfig(Frozen):
@@ -88,6 +104,8 @@ class OracleConfig(Frozen):
     windows: bool
     #: Host seconds that the guest had without an iteration or a counter that moves, after which it is hung.
     stall_s: int
+    #: By the names that the stressor's `end` gives.
+    metrics: dict[str, MetricConfig] = Field(default={})
 
 
 class Scenario(Frozen):
@@ -98,8 +116,15 @@ class Scenario(Frozen):
     bug: str
     description: str
     needs: Needs
+    #: Parameters of hmm_harness.ko.
+    module: dict[str, int] = Field(default={})
     parameters: dict[str, Parameter]
     oracle: OracleConfig
+
+    @property
+    def module_words(self) -> tuple[str, ...]:
+        """The module's parameters as insmod takes them."""
+        return tuple(f"{name}={value}" for name, value in self.module.items())
 
     def values(self, given: Mapping[str, Value]) -> dict[str, Value]:
         """All parameters, defaults filled in; UserError names every one that is unknown or out of range."""
@@ -125,7 +150,11 @@ class Scenario(Frozen):
         rules = tuple(
             StackRule(frozenset(rule.kinds), rule.frames, rule.not_frames) for rule in self.oracle.rules
         )
-        return Oracle(rules, needs_windows=self.oracle.windows)
+        metrics = tuple(
+            MetricLimit(name, metric.unit, metric.above, metric.below)
+            for name, metric in self.oracle.metrics.items()
+        )
+        return Oracle(rules, needs_windows=self.oracle.windows, metrics=metrics)
 
     def limits(self, boot: BootConfig) -> Thresholds:
         """What the watcher takes a silence of this guest for."""
@@ -140,11 +169,35 @@ class Scenario(Frozen):
                 f"scenario {self.name} does not run under preempt={boot.preempt}",
                 hint=f"one of: {', '.join(self.needs.preempt)}",
             )
+        if boot.memory_mb < self.needs.memory_mb:
+            raise UserError(
+                f"scenario {self.name} needs {self.needs.memory_mb} MB of memory, "
+                f"the guest has {boot.memory_mb}"
+            )
         for name, value in values.items():
             if name == "spinner_cpu" and value == values.get("holder_cpu"):
                 raise UserError(f"spinner_cpu={value} must differ from holder_cpu")
             if name.endswith("_cpu") and isinstance(value, int) and value >= boot.cpus:
                 raise UserError(f"{name}={value}, but the guest has CPUs 0 to {boot.cpus - 1}")
+
+    def check_version(self, version: str) -> None:
+        """UserError if a kernel of this version has nothing that the scenario is about."""
+        if self.needs.versions and not in_range(version, self.needs.versions):
+            raise UserError(
+                f"scenario {self.name} is for kernels {self.needs.versions}, this is {version}",
+                hint="choose another tree (--tree) or another scenario",
+            )
+
+    def check_kernel(self, version: str, config: str) -> None:
+        """UserError if a kernel of this version and .config cannot run the scenario."""
+        self.check_version(version)
+        lines = set(config.splitlines())
+        missing = [name for name in self.needs.config if not {f"{name}=y", f"{name}=m"} & lines]
+        if missing:
+            raise UserError(
+                f"scenario {self.name} needs {', '.join(missing)}, which the kernel was built without",
+                hint="the kernel's `config` in the experiment switches it off",
+            )
 
 
 def scenario_names() -> list[str]:

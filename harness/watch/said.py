@@ -24,6 +24,8 @@ class Said:
     exit: AgentMessage | None = None
     error: AgentMessage | None = None
     errors: list[str] = field(default_factory=list)
+    #: What the stressor measured, as its end said.
+    metrics: dict[str, float] = field(default_factory=dict)
     #: When the stressor last got on, by the host's clock.
     moves: list[float] = field(default_factory=list)
 
@@ -53,6 +55,7 @@ class Said:
                 self.open_hit = bool(message.window and message.window.hit)
             case End():
                 self.end = observation
+                self.metrics = dict(message.metrics)
                 self.iterations = max(self.iterations, message.iterations)
                 self.reported = max(self.reported, message.windows)
                 self.open_hit = False

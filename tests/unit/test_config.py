@@ -164,6 +164,23 @@ def test_a_guest_that_cannot_run_the_scenario_is_refused_before_it_boots() -> No
         scenario.check(boot, scenario.values({"spinner_cpu": 5}))
 
 
+def test_a_kernel_that_cannot_run_the_scenario_is_refused_before_it_boots() -> None:
+    scenario = load_scenario("trylock-starvation")
+    needs = scenario.needs.model_copy(
+        update={"versions": ">=7.0", "config": ("CONFIG_TRANSPARENT_HUGEPAGE",), "memory_mb": 2048}
+    )
+    choosy = scenario.model_copy(update={"needs": needs, "module": {"devices": 2, "device_mb": 64}})
+    config = "CONFIG_64BIT=y\nCONFIG_TRANSPARENT_HUGEPAGE=y\n"
+    choosy.check_kernel("7.0.3", config)
+    with pytest.raises(UserError, match=r"for kernels >=7\.0, this is 6\.12\.117"):
+        choosy.check_kernel("6.12.117", config)
+    with pytest.raises(UserError, match="needs CONFIG_TRANSPARENT_HUGEPAGE"):
+        choosy.check_kernel("7.0.3", config.replace("HUGEPAGE=y", "HUGEPAGE is not set"))
+    with pytest.raises(UserError, match="needs 2048 MB of memory, the guest has 1024"):
+        choosy.check(load_experiment("linux-7").boot, choosy.values({}))
+    assert choosy.module_words == ("devices=2", "device_mb=64")
+
+
 def test_the_forced_scenario_refuses_what_it_has_no_window_for() -> None:
     scenario = load_scenario("trylock-starvation-forced")
     with pytest.raises(UserError) as caught:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.judge import Oracle, Outcome, Signature, StackRule, judge, latest
+from harness.judge import MetricLimit, Oracle, Outcome, Signature, StackRule, judge, latest
 from harness.target.protocol import AgentLine, ConsoleData, GuestEnded, RawEvent
 from harness.watch.console import ConsoleEvent
 from harness.watch.kinds import OutcomeKind
@@ -324,3 +324,34 @@ def test_every_kind_of_outcome_is_either_an_answer_or_none() -> None:
         "not_exercised", "timeout", "target_lost", "infra_error"
     }  # fmt: skip
     assert [kind.value for kind in OutcomeKind if kind.is_answer and not kind.is_failure] == ["completed"]
+
+
+METRIC_ORACLE = Oracle(
+    (),
+    needs_windows=False,
+    metrics=(MetricLimit("wait", "ms", above=100), MetricLimit("rounds", "/s", below=2)),
+)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "kind", "title"),
+    [
+        ({"wait": 100, "rounds": 2.0}, "completed", "20 iterations, wait 100 ms, rounds 2 /s"),
+        ({"wait": 100.5, "rounds": 1}, "starved", "wait 100.5 ms, more than 100"),
+        ({"wait": 0, "rounds": 1.5}, "starved", "rounds 1.5 /s, less than 2"),
+        ({"wait": 500.0}, "not_exercised", "20 iterations, but nothing to measure: no rounds"),
+    ],
+)
+def test_a_guest_that_lives_is_starved_once_a_metric_crosses_its_limit(
+    metrics: dict[str, float], kind: str, title: str
+) -> None:
+    end = say(9.0, type="end", t=8.0, iterations=20, metrics=metrics)
+    outcome = judged([*RAN, end, ended(9.5, EXITED)], METRIC_ORACLE)
+    assert (outcome.kind, outcome.title, outcome.is_bug) == (kind, title, kind == "starved")
+    assert outcome.metrics == metrics
+
+
+def test_a_hang_is_a_hang_whatever_was_measured() -> None:
+    end = say(9.0, type="end", t=8.0, iterations=20, metrics={"wait": 500.0, "rounds": 5.0})
+    outcome = judged([*RAN, lockup(8.5, *SPIN), end, ended(9.5, EXITED)], METRIC_ORACLE)
+    assert (outcome.kind, outcome.is_bug) == (OutcomeKind.SOFT_LOCKUP, False)
