@@ -216,6 +216,12 @@ def parser() -> argparse.ArgumentParser:
     _cache_folder(siblings)
     siblings.set_defaults(verb="siblings")
 
+    export = commands.add_parser("export", help="a run in a format that another program reads")
+    export.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    export.add_argument("--format", required=True, metavar="F", help="an unknown one lists what there is")
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: standard output)")
+    export.set_defaults(verb="export")
+
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")
     _folders(doctor)

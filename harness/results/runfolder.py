@@ -178,12 +178,18 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"no JSON: {error}"
+        reason = error.strerror if isinstance(error, OSError) else f"no JSON, or cut short: {error}"
         raise UserError(
             f"cannot read {path}: {reason}", hint="give the folder of a run of this program"
         ) from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise UserError(f"{path} is no record of schema {SCHEMA}")
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise UserError(
+            f"{path} has schema {schema}, this program reads up to {SCHEMA}",
+            hint="a newer version of this program wrote it: read it with that",
+        )
+    if not isinstance(record, dict) or schema != SCHEMA:
+        raise UserError(f"{path} is no record of schema {SCHEMA}", hint="it is not from this program")
     return record
 
 

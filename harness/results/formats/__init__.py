@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The formats a run can be exported in, by name: each a function from a run to the text of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from harness.results.formats.jsonl import jsonl
+from harness.results.reading import RunRecord
+
+FORMATS: Mapping[str, Callable[[RunRecord], str]] = {
+    "jsonl": jsonl,
+}

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`hmm-harness export`: 0 if the run is written as it was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from harness.disk import write_atomically
+from harness.display import Display
+from harness.errors import UserError
+from harness.results.formats import FORMATS
+from harness.results.reading import load_run
+from harness.suggest import did_you_mean
+
+
+def main(arguments: argparse.Namespace, display: Display) -> int:
+    """Carry the verb out; its exit status."""
+    name: str = arguments.format
+    if name not in FORMATS:
+        raise UserError(
+            f"no format {name!r}{did_you_mean(name, FORMATS)}", hint=f"one of: {', '.join(FORMATS)}"
+        )
+    run = load_run(arguments.run)
+    for what in run.damaged:
+        print(f"warning: {what}", file=sys.stderr)
+    text = FORMATS[name](run)
+    if arguments.output:
+        write_atomically(arguments.output, text.encode("utf-8", errors="backslashreplace"))
+    else:
+        display.stream.write(text)
+        display.stream.flush()
+    return 0
