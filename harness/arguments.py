@@ -31,6 +31,7 @@ _TOP = ("scenario", "trials", "seed")
 _CHANGING: dict[str, object] = {
     **dict.fromkeys((*_BOOT, *_TOP, "seeds", "tree", "try_patch", "experiment"), None),
     "settings": [],
+    "fragments": [],
     "patch": [],
     "until_sure": False,
 }
@@ -76,6 +77,8 @@ def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experime
         changes["set"] = {}  # those parameters are the other scenario's
     changes["set"] |= parse_settings(given.get("settings", []))
     changes["boot"] |= {name: given[name] for name in _BOOT if name in given}
+    for kernel in changes["kernels"].values():
+        kernel["fragments"] = list(dict.fromkeys([*kernel["fragments"], *given.get("fragments", [])]))
     if "try_patch" in vars(arguments):
         _add_patches(arguments, base, changes["arms"])
     return validated(Experiment, changes, "the command line")
@@ -83,7 +86,12 @@ def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experime
 
 def changed_by(arguments: argparse.Namespace) -> list[str]:
     """The options given that change an experiment, as they are written."""
-    names = {"settings": "--set", "try_patch": "--try", "experiment": "an experiment"}
+    names = {
+        "settings": "--set",
+        "fragments": "--fragment",
+        "try_patch": "--try",
+        "experiment": "an experiment",
+    }
     return [
         names.get(name, f"--{name.replace('_', '-')}")
         for name, unset in _CHANGING.items()

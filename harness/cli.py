@@ -264,6 +264,10 @@ def _boot_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tree", help="debian[:PACKAGE], tarball:URL#sha256=HEX, git:URL[@REV] or folder:PATH"
     )
+    command.add_argument(
+        "--fragment", action="append", default=[], dest="fragments", metavar="NAME",
+        help="kernels with these settings of qemu/kconfig, too, as in --fragment debug (repeatable)",
+    )  # fmt: skip
     command.add_argument("--jobs", type=_jobs, default=0, help="parallel compile jobs (default: CPUs + 1)")
 
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.assets import asset
 from harness.errors import UserError
 from harness.suggest import did_you_mean
 from harness.yamlfile import load_yaml
@@ -70,11 +71,31 @@ class FolderTree(Frozen):
 TreeConfig = Annotated[DebianTree | TarballTree | GitTree | FolderTree, Field(discriminator="kind")]
 
 
+def known_fragments() -> dict[str, Path]:
+    """The fragments of kernel configuration that come with the harness, by name."""
+    return {path.stem: path for path in sorted(asset("qemu", "kconfig").glob("*.config"))}
+
+
 class KernelConfig(Frozen):
-    """A kernel: the tree with these patches (catalogue ids or files) and settings (`CONFIG_X=y`)."""
+    """A kernel: the tree with these patches (catalogue ids or files) and settings (`CONFIG_X=y`).
+
+    fragments: more settings, by the name of a file in `qemu/kconfig` without `.config`, as in `debug`.
+    """
 
     patches: Words = ()
+    fragments: Words = ()
     config: Annotated[tuple[Annotated[str, Field(pattern=_SETTING)], ...], Field(strict=False)] = ()
+
+    @field_validator("fragments")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = known_fragments()
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"no fragment {name!r}{did_you_mean(name, known)}: there are {', '.join(known)}"
+                )
+        return names
 
 
 class ArmConfig(Frozen):

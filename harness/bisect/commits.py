@@ -66,5 +66,5 @@ class CommitSubject:
         with unusable():
             tree = self.repository.tree(commit)
             patches = patches_for_bisection((*self.kernel_config.patches, *self.extra_patches), tree)
-            request = kernel_request(tree, patches, self.kernel_config.config, self.machine)
+            request = kernel_request(tree, patches, self.kernel_config, self.machine)
         return build_candidate(request, workshop)

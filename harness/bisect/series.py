@@ -36,7 +36,7 @@ class SeriesSubject:
     tree: KernelTree
     base: tuple[Patch, ...]
     patches: tuple[Patch, ...]
-    settings: tuple[str, ...]
+    kernel_config: KernelConfig
     machine: Machine
     history: History = field(init=False)
 
@@ -68,7 +68,7 @@ class SeriesSubject:
                 else "there is no patch to bisect",
                 hint="give the patches one of which brings the bug, on a tree without them",
             )
-        return cls(tree, base, patches, tuple(kernel.config), machine)
+        return cls(tree, base, patches, kernel, machine)
 
     def name(self, place: Place) -> str:
         """A patch's name; of the bad end it is that of the last one."""
@@ -100,7 +100,7 @@ class SeriesSubject:
 
     def _kernel(self, patches: Sequence[Patch], workshop: Workshop) -> BootableKernel:
         with unusable():
-            request = kernel_request(self.tree, (*self.base, *patches), self.settings, self.machine)
+            request = kernel_request(self.tree, (*self.base, *patches), self.kernel_config, self.machine)
         return build_candidate(request, workshop)
 
 

@@ -63,7 +63,7 @@ class ConfigSubject:
         note says where. UserError otherwise, and if the two come to the same.
         """
         patches = patches_for_bisection((*kernel.patches, *extra_patches), tree)
-        plain = replace(kernel_request(tree, patches, kernel.config, machine), jobs=workshop.jobs)
+        plain = replace(kernel_request(tree, patches, kernel, machine), jobs=workshop.jobs)
         deadline = Deadline.after(BUILD_LIMIT_S)
 
         def resolved(request: BuildRequest) -> str:

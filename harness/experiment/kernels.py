@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.assets import asset
 from harness.config import (
     DebianTree,
     Experiment,
@@ -17,6 +16,7 @@ from harness.config import (
     KernelConfig,
     TarballTree,
     builtin_experiments,
+    known_fragments,
     load_experiment,
 )
 from harness.deadline import Deadline
@@ -126,14 +126,14 @@ def patches_for_bisection(
 
 
 def kernel_request(
-    tree: KernelTree, patches: Sequence[Patch], settings: Sequence[str], machine: Machine
+    tree: KernelTree, patches: Sequence[Patch], kernel: KernelConfig, machine: Machine
 ) -> BuildRequest:
-    """What a kernel for a guest on `machine` is built from; `settings` as `parse_setting` reads them."""
+    """What a kernel for a guest on `machine` is built from: these patches, and the settings of `kernel`."""
     return BuildRequest(
         tree=tree,
         patches=tuple(patches),
-        fragments=(asset("qemu", "kconfig", "base.config"), asset("qemu", "kconfig", f"{machine}.config")),
-        extra=tuple(parse_setting(setting) for setting in settings),
+        fragments=tuple(known_fragments()[name] for name in ("base", machine, *kernel.fragments)),
+        extra=tuple(parse_setting(setting) for setting in kernel.config),
     )
 
 
@@ -153,7 +153,7 @@ def make_kernel(
 ) -> BootableKernel:
     """The kernel that an experiment names, with these patches on top."""
     patches = resolve_patches((*kernel.patches, *extra_patches), tree)
-    return finish_kernel(kernel_request(tree, patches, kernel.config, machine), workshop)
+    return finish_kernel(kernel_request(tree, patches, kernel, machine), workshop)
 
 
 def experiment_with(kernel: str) -> Experiment:

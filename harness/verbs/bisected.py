@@ -213,10 +213,13 @@ def _experiment(
     if arguments.kernel:
         kernel = kernel_of(experiment, arguments.kernel)
     else:
-        kernel = KernelConfig(patches=(ENABLER,) if experiment.boot.preempt in ENABLED else ())
+        kernel = KernelConfig(
+            patches=(ENABLER,) if experiment.boot.preempt in ENABLED else (),
+            fragments=tuple(arguments.fragments),
+        )
     kernel = validated(
         KernelConfig,
-        {"patches": [*kernel.patches, *patches], "config": list(kernel.config)},
+        {**kernel.model_dump(mode="json"), "patches": [*kernel.patches, *patches]},
         "the kernel that is bisected",
     )
     values = json.loads(experiment.model_dump_json())

@@ -38,6 +38,7 @@ def test_classify_ends_with_zero_when_nothing_is_found(capsys: pytest.CaptureFix
         (["compare", "--patch", "fxied=/dev/null"], "did you mean fixed?"),
         (["compare", "--patch", "no-such-file.patch"], "no patch 'no-such-file.patch'"),
         (["compare", "--set", "iterations=none"], "must be a whole number"),
+        (["run", "--kernel", "base", "--fragment", "debgu"], "did you mean debug?"),
         (["compare", "--trials", "0"], "trials"),
         (["compare", "--cpus", "1"], "needs 2 CPUs"),
         (["compare", "--seeds", "1-20"], "cannot read --seeds '1-20'"),

@@ -20,8 +20,12 @@ from harness.config import (
     parse_tree,
 )
 from harness.errors import UserError
+from harness.experiment.kernels import kernel_request
+from harness.kernel.kconfig import merge
 from harness.kernel.patches import Catalogue
+from harness.kernel.spec import KernelTree
 from harness.scenario.catalogue import load_scenario, parse_settings, scenario_names
+from harness.target.protocol import Machine
 
 GOOD = """\
 scenario: trylock-starvation
@@ -219,3 +223,15 @@ def test_one_seed_is_one_trial() -> None:
     arguments = parser().parse_args(["compare", "--seeds", "0..0"])
     experiment = experiment_from(arguments, load_experiment("linux-7"))
     assert (experiment.seed, experiment.trials, experiment.boot.clock) == (0, 1, "host")
+
+
+@pytest.mark.parametrize("machine", ["microvm", "q35"])
+def test_the_debug_fragment_adds_to_a_kernel_what_no_other_fragment_contradicts(machine: Machine) -> None:
+    arguments = parser().parse_args(["run", "--kernel", "base", "--fragment", "debug"])
+    experiment = experiment_from(arguments, load_experiment("linux-7"))
+    tree = KernelTree(Path("/nowhere"), "7.3.4", "ident", "a tree", "origin")
+    plain = kernel_request(tree, (), load_experiment("linux-7").kernels["base"], machine)
+    debug = kernel_request(tree, (), experiment.kernels["base"], machine)
+    added = set(merge(debug.fragments)) - set(merge(plain.fragments))
+    assert {"PROVE_LOCKING", "KASAN_GENERIC", "DEBUG_KMEMLEAK"} <= {setting.symbol for setting in added}
+    assert experiment.kernels["base"].patches == load_experiment("linux-7").kernels["base"].patches
