@@ -30,8 +30,8 @@ static bool hh_range_stale(struct hh_mirror *mirror, struct hmm_range *range)
  * Until the range is stable, as drivers do it.  There is deliberately no
  * cond_resched() here: the drivers have none.
  */
-static int hh_range_fault(struct hh_mirror *mirror, struct hmm_range *range,
-			  u32 entry, unsigned long timeout, u64 *retries)
+int hh_range_fault(struct hh_mirror *mirror, struct hmm_range *range, u32 entry,
+		   unsigned long timeout, u64 *retries)
 {
 	struct mm_struct *mm = range->notifier->mm;
 	unsigned long deadline = jiffies + timeout;

@@ -12,7 +12,7 @@
  *   EINVAL  misaligned or empty range, unknown flag, reserved member not zero
  *   ERANGE  range wraps, leaves user space or is longer than the maximum;
  *           an index or a timeout is too large
- *   ENXIO   no address space attached yet (STATS and WINDOW need none)
+ *   ENXIO   no address space attached yet (STATS, WINDOW and BEHAVE need none)
  *   ESRCH   the attached address space is gone
  */
 #ifndef HMM_HARNESS_H
@@ -125,7 +125,80 @@ struct hmm_harness_stats {
 	__u64 aborts;			/* collected pages that did not move */
 	__u64 pages_in_use;
 	__u64 pages_free;
-	__u64 reserved[3];
+	__u64 hog_locks;		/* folio locks that HOG took */
+	__u64 reserved[2];
+};
+
+/* Where a migration can be made to fail: with its first movable page. */
+enum hmm_harness_step {
+	/*
+	 * No destination, nor for the rest of the batch: ENOMEM of
+	 * MIGRATE_TO_DEVICE, VM_FAULT_OOM of a CPU fault.
+	 */
+	HMM_HARNESS_STEP_ALLOC,
+	/*
+	 * Somebody has a reference on the source folio, from the end of
+	 * migrate_vma_setup() to that of migrate_vma_finalize(): the core does
+	 * not move it, and nobody gets an error.
+	 */
+	HMM_HARNESS_STEP_REFERENCE,
+	/*
+	 * The destination is given back instead of filled: the page stays, the
+	 * rest of a batch moves.  VM_FAULT_SIGBUS of a CPU fault.
+	 */
+	HMM_HARNESS_STEP_COPY,
+	HMM_HARNESS_STEPS
+};
+
+/* The next so many migrations fail, and each every-th after them; 0: none. */
+struct hmm_harness_failure {
+	__u32 next;
+	__u32 every;
+	__u64 failed;		/* out: since the module was loaded */
+};
+
+/* CPU faults take turns, from before the delay until they are over. */
+#define HMM_HARNESS_BEHAVE_MUTEX	0x01U
+
+#define HMM_HARNESS_MAX_DELAY_US	1000000U
+
+/*
+ * How the driver of this device behaves from now on: all members say all of it.
+ * A migration is a batch, and fails at one step, the first that is due;
+ * MIGRATE_TO_SYSTEM and eviction never do.  The last close of the device brings
+ * back what was before the first call, which is all zero.  ERANGE also for too
+ * long a delay.
+ */
+struct hmm_harness_behave {
+	__u32 flags;
+	__u32 delay_us;		/* CPU faults: before migrate_vma_setup() */
+	struct hmm_harness_failure to_ram[HMM_HARNESS_STEPS];	/* CPU faults */
+	struct hmm_harness_failure to_device[HMM_HARNESS_STEPS];
+	__u64 reserved[2];
+};
+
+/*
+ * Takes the lock of the folio at addr again and again, with a reference while
+ * it has it, as one would who has business with the folio but does not move it.
+ * Ends after duration_ms, or when there is no page of this device any more.
+ * The page is looked up each time as FAULT would, which is part of the time
+ * unlocked; locked_ns and elapsed_ns tell what came of it.  All of "out" is
+ * valid on every return but for a refused call.
+ *
+ * ENOENT: not even the first look found a page of this device.  EINTR: a signal
+ * came.  ERANGE also for a time out of its limits.
+ */
+struct hmm_harness_hog {
+	__u64 addr;
+	__u32 flags;		/* must be zero */
+	__u32 on_us;		/* locked, 1..HMM_HARNESS_MAX_DELAY_US */
+	__u32 off_us;		/* unlocked, 0..HMM_HARNESS_MAX_DELAY_US */
+	__u32 duration_ms;	/* 1..HMM_HARNESS_MAX_TIMEOUT_MS */
+	__u64 locks;		/* out: how often it took the lock */
+	__u64 busy;		/* out: how often somebody else had it */
+	__u64 locked_ns;	/* out */
+	__u64 elapsed_ns;	/* out */
+	__u64 reserved[2];
 };
 
 enum hmm_harness_hold_kind {
@@ -240,5 +313,9 @@ struct hmm_harness_window {
 	_IOWR(HMM_HARNESS_IOC_MAGIC, 7, struct hmm_harness_window)
 #define HMM_HARNESS_HOLD \
 	_IOWR(HMM_HARNESS_IOC_MAGIC, 8, struct hmm_harness_hold)
+#define HMM_HARNESS_BEHAVE \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 9, struct hmm_harness_behave)
+#define HMM_HARNESS_HOG \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 10, struct hmm_harness_hog)
 
 #endif /* HMM_HARNESS_H */

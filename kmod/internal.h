@@ -4,6 +4,7 @@
 #define HH_INTERNAL_H
 
 #include <linux/atomic.h>
+#include <linux/hmm.h>
 #include <linux/list.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
@@ -22,7 +23,26 @@ enum hh_counter {
 	HH_TO_RAM,
 	HH_TO_RAM_FAILED,
 	HH_ABORTS,
+	HH_HOG_LOCKS,
 	HH_COUNTERS
+};
+
+/* Migrations as BEHAVE tells them apart. */
+enum hh_way {
+	HH_WAY_RAM,			/* CPU faults */
+	HH_WAY_DEVICE,
+	HH_WAY_SYSTEM,			/* on request; never fails */
+	HH_WAYS
+};
+
+/* What BEHAVE asked for. */
+struct hh_behave {
+	struct mutex turn;		/* CPU faults, if they take turns */
+	spinlock_t lock;		/* all below */
+	u32 flags;
+	u32 delay_us;
+	struct hmm_harness_failure failure[HH_WAYS][HMM_HARNESS_STEPS];
+	u32 passed[HH_WAYS][HMM_HARNESS_STEPS];	/* since the last failure */
 };
 
 /* A simulated device; its address is the owner of its pages. */
@@ -33,6 +53,7 @@ struct hh_device {
 	struct mutex open_lock;		/* opens, and eviction on last close */
 	unsigned int opens;
 	atomic64_t counter[HH_COUNTERS];
+	struct hh_behave behave;
 	spinlock_t lock;		/* free_list, nr_free, nr_used */
 	struct page *free_list;
 	unsigned long nr_free;
@@ -81,6 +102,15 @@ struct hh_mirror {
 	struct hh_batch batch;
 };
 
+/* A migration under way, and what BEHAVE does to it. */
+struct hh_mishap {
+	struct hh_device *device;
+	enum hh_way way;
+	bool turn;			/* it has the mutex */
+	bool decided;			/* whether it fails */
+	struct folio *pinned;
+};
+
 /* A FAULT call that is inside hmm_range_fault*(). */
 struct hh_fault_entry {
 	struct list_head link;
@@ -119,6 +149,8 @@ long hh_ioctl_migrate(struct hh_mirror *mirror, void __user *arg,
 		      bool to_device);
 
 /* fault.c */
+int hh_range_fault(struct hh_mirror *mirror, struct hmm_range *range, u32 entry,
+		   unsigned long timeout, u64 *retries);
 long hh_ioctl_fault(struct hh_mirror *mirror, void __user *arg);
 long hh_ioctl_snapshot(struct hh_mirror *mirror, void __user *arg);
 long hh_ioctl_touch(struct hh_mirror *mirror, void __user *arg);
@@ -144,5 +176,18 @@ bool hh_hold_take(struct hh_batch *batch, struct hh_hold *hold);
 void hh_hold_until_stuck(struct hh_batch *batch, const struct hh_hold *hold);
 void hh_hold_cpu_fault(struct hh_device *device, struct migrate_vma *args);
 long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg);
+
+/* behave.c */
+void hh_behave_init(struct hh_device *device);
+void hh_behave_reset(struct hh_device *device);
+void hh_mishap_begin(struct hh_mishap *mishap, struct hh_device *device,
+		     enum hh_way way);
+int hh_mishap_strike(struct hh_mishap *mishap, struct page *source,
+		     struct page **copy);
+void hh_mishap_end(struct hh_mishap *mishap);
+long hh_ioctl_behave(struct hh_mirror *mirror, void __user *arg);
+
+/* hog.c */
+long hh_ioctl_hog(struct hh_mirror *mirror, void __user *arg);
 
 #endif /* HH_INTERNAL_H */

@@ -128,7 +128,7 @@ static long hh_ioctl_stats(struct hh_mirror *mirror, void __user *arg)
 
 	if (copy_from_user(&stats, arg, sizeof(stats)))
 		return -EFAULT;
-	if (stats.reserved[0] || stats.reserved[1] || stats.reserved[2])
+	if (stats.reserved[0] || stats.reserved[1])
 		return -EINVAL;
 
 	stats.faults = atomic64_read(&device->counter[HH_FAULTS]);
@@ -141,6 +141,7 @@ static long hh_ioctl_stats(struct hh_mirror *mirror, void __user *arg)
 	stats.migrate_to_ram_failed =
 		atomic64_read(&device->counter[HH_TO_RAM_FAILED]);
 	stats.aborts = atomic64_read(&device->counter[HH_ABORTS]);
+	stats.hog_locks = atomic64_read(&device->counter[HH_HOG_LOCKS]);
 	spin_lock(&device->lock);
 	stats.pages_in_use = device->nr_used;
 	stats.pages_free = device->nr_free;
@@ -173,6 +174,10 @@ static long hh_ioctl(struct file *file, unsigned int request, unsigned long arg)
 		return hh_ioctl_window(mirror, pointer);
 	case HMM_HARNESS_HOLD:
 		return hh_ioctl_hold(mirror, pointer);
+	case HMM_HARNESS_BEHAVE:
+		return hh_ioctl_behave(mirror, pointer);
+	case HMM_HARNESS_HOG:
+		return hh_ioctl_hog(mirror, pointer);
 	default:
 		return -ENOTTY;
 	}
@@ -229,8 +234,10 @@ static int hh_release(struct inode *inode, struct file *file)
 	 * home, so that an unused module leaves no trace in any process.
 	 */
 	mutex_lock(&device->open_lock);
-	if (!--device->opens)
+	if (!--device->opens) {
+		hh_behave_reset(device);
 		hh_devmem_evict(device);
+	}
 	mutex_unlock(&device->open_lock);
 	return 0;
 }
@@ -254,6 +261,7 @@ static struct hh_device *hh_device_create(unsigned int index)
 	device->index = index;
 	spin_lock_init(&device->lock);
 	mutex_init(&device->open_lock);
+	hh_behave_init(device);
 	snprintf(device->name, sizeof(device->name), "hmm_harness%u", index);
 	device->misc.minor = MISC_DYNAMIC_MINOR;
 	device->misc.name = device->name;

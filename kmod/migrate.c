@@ -61,12 +61,16 @@ vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf)
 		.fault_page	= vmf->page,
 	};
 	struct page *page, *copy = NULL;
+	struct hh_mishap mishap;
 	vm_fault_t ret = 0;
+	int error;
 
 	hh_count(device, HH_TO_RAM, 1);
 	if (vmf->flags & FAULT_FLAG_USER)
 		hh_hold_cpu_fault(device, &args);
+	hh_mishap_begin(&mishap, device, HH_WAY_RAM);
 	if (migrate_vma_setup(&args)) {
+		hh_mishap_end(&mishap);
 		hh_count(device, HH_TO_RAM_FAILED, 1);
 		return VM_FAULT_SIGBUS;
 	}
@@ -74,9 +78,12 @@ vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf)
 	page = migrate_pfn_to_page(source);
 	if (page && (source & MIGRATE_PFN_MIGRATE)) {
 		copy = hh_migrate_copy_out(page);
-		if (copy)
+		error = hh_mishap_strike(&mishap, page, &copy);
+		if (!error)
 			target = migrate_pfn(page_to_pfn(copy)) |
 				 (source & MIGRATE_PFN_WRITE);
+		else if (error == -EIO)
+			ret = VM_FAULT_SIGBUS;
 		else
 			ret = VM_FAULT_OOM;
 	}
@@ -100,6 +107,7 @@ vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf)
 	} else {
 		migrate_vma_finalize(&args);
 	}
+	hh_mishap_end(&mishap);
 	return ret;
 }
 
@@ -110,6 +118,7 @@ static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
 {
 	struct hh_device *device = mirror->device;
 	unsigned long i, moved = 0, collected = 0;
+	struct hh_mishap mishap;
 	int ret;
 
 	memset(args->dst, 0,
@@ -121,6 +130,8 @@ static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
 		hh_window_close(mirror);
 	if (ret)
 		return ret;
+	hh_mishap_begin(&mishap, device,
+			to_device ? HH_WAY_DEVICE : HH_WAY_SYSTEM);
 
 	for (i = 0; i < args->npages; i++) {
 		struct page *page = migrate_pfn_to_page(args->src[i]);
@@ -133,7 +144,7 @@ static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
 		if (!ret) {
 			copy = to_device ? hh_migrate_copy_in(device, page) :
 					   hh_migrate_copy_out(page);
-			if (!copy)
+			if (hh_mishap_strike(&mishap, page, &copy) == -ENOMEM)
 				ret = -ENOMEM;
 		}
 		if (copy)
@@ -154,6 +165,7 @@ static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
 			result->from_device++;
 	}
 	migrate_vma_finalize(args);
+	hh_mishap_end(&mishap);
 
 	result->batches++;
 	result->collected += collected;

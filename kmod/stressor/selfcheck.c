@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "hmm_harness.h"
-#include "stressor.h"
+#include "selfcheck.h"
 
-#define PAGES		8
+#define PAGES		CHECK_PAGES
 /* More than any batch of 512, so that one migrate_vma call must take it. */
 #define LONG_PAGES	1100
 
@@ -34,7 +34,7 @@ static unsigned int checks, failures, corruptions;
 static int device;		/* attached */
 static char *memory;		/* PAGES pages, read and write */
 
-static void outcome(const char *what, bool good, __s64 expected, __s64 found)
+void outcome(const char *what, bool good, __s64 expected, __s64 found)
 {
 	checks++;
 	if (good)
@@ -44,7 +44,12 @@ static void outcome(const char *what, bool good, __s64 expected, __s64 found)
 		     (long long)expected, (long long)found);
 }
 
-static void expect_content(const void *from, size_t pages)
+void fill_content(void *to, size_t pages)
+{
+	pattern_fill(to, 0, pages, KEY);
+}
+
+void expect_content(const void *from, size_t pages)
 {
 	struct mismatch mismatch;
 
@@ -56,16 +61,15 @@ static void expect_content(const void *from, size_t pages)
 	report_corruption("parent", 0, from, &mismatch);
 }
 
-/* expected: an errno value, or 0 for a call that must succeed. */
-static void expect(const char *what, int fd, unsigned long request,
-		   void *argument, int expected)
+void expect(const char *what, int fd, unsigned long request, void *argument,
+	    int expected)
 {
 	int found = ioctl(fd, request, argument) ? errno : 0;
 
 	outcome(what, found == expected, expected, found);
 }
 
-static void expect_number(const char *what, __u64 expected, __u64 found)
+void expect_number(const char *what, __u64 expected, __u64 found)
 {
 	outcome(what, expected == found, expected, found);
 }
@@ -113,9 +117,8 @@ static void check_ranges(const char *name, unsigned long request,
 	}
 }
 
-/* Each word of the reserved members must be refused when it is not zero. */
-static void check_reserved(const char *name, int fd, unsigned long request,
-			   const void *good, size_t size, size_t offset)
+void check_reserved(const char *name, int fd, unsigned long request,
+		    const void *good, size_t size, size_t offset)
 {
 	unsigned char buffer[256];
 	char what[128];
@@ -129,8 +132,7 @@ static void check_reserved(const char *name, int fd, unsigned long request,
 	}
 }
 
-/* A pointer to nothing, and one into the kernel. */
-static void check_pointer(const char *name, unsigned long request)
+void check_pointer(const char *name, unsigned long request)
 {
 	char what[128];
 
@@ -163,6 +165,7 @@ static void check_unattached(void)
 	struct hmm_harness_snapshot snapshot = { .length = page_size };
 	struct hmm_harness_touch touch = { .length = page_size };
 	struct hmm_harness_hold hold = { .length = page_size, .timeout_ms = 1 };
+	struct hmm_harness_hog hog = { .on_us = 1, .duration_ms = 1 };
 	__u64 addr = (uintptr_t)memory;
 	int fd = open_device(0);
 
@@ -178,6 +181,8 @@ static void check_unattached(void)
 	hold.addr = addr;
 	expect("unattached: HOLD", fd, HMM_HARNESS_HOLD, &hold, ENXIO);
 	expect("unattached: TOUCH", fd, HMM_HARNESS_TOUCH, &touch, ENXIO);
+	hog.addr = addr;
+	expect("unattached: HOG", fd, HMM_HARNESS_HOG, &hog, ENXIO);
 	close(fd);
 }
 
@@ -648,6 +653,10 @@ static void check_round_trip(void)
 /* The last close of a device brings home what is still in its memory. */
 static void check_last_close(void)
 {
+	struct hmm_harness_attach attach = { 0 };
+	struct hmm_harness_behave behave = {
+		.to_device[HMM_HARNESS_STEP_ALLOC].every = 1,
+	};
 	struct hmm_harness_migrate migrate = {
 		.addr = (uintptr_t)memory, .length = PAGES * page_size,
 	};
@@ -659,6 +668,7 @@ static void check_last_close(void)
 	expect("STATS", device, HMM_HARNESS_STATS, &before, 0);
 	expect_number("last close: pages in use before", PAGES,
 		      before.pages_in_use);
+	expect("last close: BEHAVE", device, HMM_HARNESS_BEHAVE, &behave, 0);
 	close(device);
 	device = open_device(0);
 	expect("STATS", device, HMM_HARNESS_STATS, &after, 0);
@@ -666,6 +676,11 @@ static void check_last_close(void)
 	expect_number("last close: CPU faults", 0,
 		      after.migrate_to_ram - before.migrate_to_ram);
 	expect_content(memory, PAGES);
+
+	/* And it makes the driver behave again. */
+	expect("last close: ATTACH", device, HMM_HARNESS_ATTACH, &attach, 0);
+	expect("last close: nothing fails", device,
+	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
 }
 
 static int ioctl_check_run(const struct scenario *scenario)
@@ -700,6 +715,7 @@ static int ioctl_check_run(const struct scenario *scenario)
 	check_orphan();
 	check_reports();
 	check_hold();
+	check_behaviour(device, memory);
 	check_held_batches();
 	check_held_and_killed();
 	check_held_and_closed();

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of ioctl-check share. */
+#ifndef SELFCHECK_H
+#define SELFCHECK_H
+
+#include "stressor.h"
+
+#define CHECK_PAGES	8
+
+void outcome(const char *what, bool good, __s64 expected, __s64 found);
+/* expected: an errno value, or 0 for a call that must succeed. */
+void expect(const char *what, int fd, unsigned long request, void *argument,
+	    int expected);
+void expect_number(const char *what, __u64 expected, __u64 found);
+/* The content that a run has for its seed. */
+void fill_content(void *to, size_t pages);
+void expect_content(const void *from, size_t pages);
+
+/* Each word of the reserved members must be refused when it is not zero. */
+void check_reserved(const char *name, int fd, unsigned long request,
+		    const void *good, size_t size, size_t offset);
+/* A pointer to nothing, and one into the kernel. */
+void check_pointer(const char *name, unsigned long request);
+
+/* behavecheck.c: device is attached, memory has CHECK_PAGES pages. */
+void check_behaviour(int device, char *memory);
+
+#endif /* SELFCHECK_H */
