@@ -216,6 +216,12 @@ def parser() -> argparse.ArgumentParser:
     _cache_folder(siblings)
     siblings.set_defaults(verb="siblings")
 
+    show = commands.add_parser("show", help="a run again, as it was printed at its end")
+    show.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    show.add_argument("--trial", metavar="N|NAME", help="this trial of it (a number: of every arm)")
+    show.add_argument("--json", action="store_true", help="as --json of the run's own verb")
+    show.set_defaults(verb="show")
+
     export = commands.add_parser("export", help="a run in a format that another program reads")
     export.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
     export.add_argument("--format", required=True, metavar="F", help="an unknown one lists what there is")

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from harness.errors import UserError
 from harness.results.runfolder import TrialResult, all_finished
 
 KERNELS = "kernels.jsonl"
-_LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -81,20 +78,3 @@ class Records:
     def skip(self, name: str, reason: str) -> None:
         """A kernel that is there turned out to be of no use."""
         self.add_kernel(replace(self.kernels[name], skip=reason))
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a run's folder against other harnesses. UserError if one is at work there."""
-    path = folder / _LOCK
-    with disk_errors(path):
-        handle = path.open("a")
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another harness is at work in {folder}",
-                hint="wait for it, or give another folder with --out",
-            ) from None
-        yield

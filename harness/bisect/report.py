@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A finished bisection as one JSON object, as text, and as a mail that reports a regression."""
+"""A finished bisection as one JSON object, which its report is made from, and as a mail that reports it."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +12,13 @@ from harness.bisect.failure import Reading, read
 from harness.bisect.gitlog import Verdict
 from harness.bisect.model import BAD, GOOD, Place, Stop
 from harness.bisect.records import Records
-from harness.bisect.session import Conclusion, Setup, arm_of
+from harness.bisect.session import Conclusion, Setup
 from harness.bisect.subject import Subject
-from harness.display import elapsed
-from harness.experiment.report import aligned, evidence_lines
-from harness.results.runfolder import SCHEMA, TrialResult
+from harness.results.report import tested_row
+from harness.results.runfolder import TrialResult, arm_of
+from harness.results.schema import BisectResult, BootFacts, RevertedFacts, TestedKernel
+from harness.results.text import aligned, evidence_lines
 
-_HEAD = ("kernel", "trials", "bug", "verdict", "had in", "")
 #: Columns of a mail, and of what is shown.
 _MAIL = 72
 _TERMINAL = 110
@@ -34,7 +33,7 @@ class Bisection:
     setup: Setup
     records: Records
     conclusion: Conclusion
-    method: str
+    method: Literal["classic", "bayes"]
     #: Clean trials that make a kernel good; 0 if that was never found out.
     clean_trials: int
     seconds: float
@@ -60,44 +59,49 @@ class Bisection:
 
 def bisection_json(done: Bisection) -> dict[str, Any]:
     """The object that `bisect --json` prints; its keys are a promise."""
-    end, names = done.conclusion.end, done.subject.history.names
-    culprit = done.conclusion.culprit
-    reverted = done.conclusion.reverted
-    return {
-        "schema": SCHEMA,
-        "culprit": None if culprit is None else names[culprit],
-        "suspects": [] if isinstance(end, Stop) else [names[place] for place in end.suspects],
-        "confidence": None if isinstance(end, Stop) else end.confidence,
-        "reason": end.reason if isinstance(end, Stop) else end.how,
-        "checked": done.conclusion.checked,
-        "reverted": None
-        if reverted is None
-        else {"fails": reverted.fails, "trials": reverted.trials, "reason": reverted.reason},
-        "method": done.method,
-        "scenario": done.setup.experiment.scenario,
-        "set": dict(done.setup.experiment.set),
-        "bug": str(done.conclusion.bug) if done.conclusion.bug else None,
-        "tested": [_tested(done, name) for name in done.records.kernels],
-        "builds": sum(not fact.cached for fact in done.records.kernels.values()),
-        "seconds": round(done.seconds, 1),
-        "evidence": str(done.folder),
-        "reproduce": done.reproduce,
-    }
+    end, names, subject = done.conclusion.end, done.subject.history.names, done.subject
+    culprit, reverted, shown = done.conclusion.culprit, done.conclusion.reverted, _shown(done)
+    suspects = () if isinstance(end, Stop) else end.suspects
+    return BisectResult(
+        culprit=None if culprit is None else names[culprit],
+        suspects=tuple(names[place] for place in suspects),
+        confidence=None if isinstance(end, Stop) else end.confidence,
+        reason=end.reason if isinstance(end, Stop) else end.how,
+        hint=end.hint if isinstance(end, Stop) else "",
+        checked=done.conclusion.checked,
+        checks="" if isinstance(end, Stop) else checks(done),
+        reverted=RevertedFacts(**asdict(reverted)) if reverted else None,
+        method=done.method,
+        scenario=done.setup.experiment.scenario,
+        set=dict(done.setup.experiment.set),
+        boot=BootFacts.model_validate(done.setup.experiment.boot.model_dump(mode="json")),
+        patches=done.setup.patches,
+        bug=str(done.conclusion.bug) if done.conclusion.bug else None,
+        good=subject.name(GOOD),
+        bad=subject.name(BAD),
+        labels={names[place]: subject.label(place) for place in suspects},
+        shown=shown.folder if shown else "",
+        tested=tuple(_tested(done, name) for name in done.records.kernels),
+        builds=sum(not fact.cached for fact in done.records.kernels.values()),
+        seconds=round(done.seconds, 1),
+        evidence=str(done.folder),
+        reproduce=done.reproduce,
+    ).model_dump(mode="json", exclude={"git_bisect_log", "regression"})
 
 
-def _tested(done: Bisection, name: str) -> dict[str, Any]:
+def _tested(done: Bisection, name: str) -> TestedKernel:
     fact, trials = done.records.kernels[name], done.trials(name)
-    return {
-        "commit": name,
-        "title": done.label(name),
-        "trials": len(trials),
-        "reproduced": _reproduced(done, name),
-        "verdict": _verdict(done, name),
-        "reason": fact.skip,
-        "build_s": fact.seconds,
-        "cached": fact.cached,
-        "evidence": [result.folder for result in trials],
-    }
+    return TestedKernel(
+        commit=name,
+        title=done.label(name),
+        trials=len(trials),
+        reproduced=_reproduced(done, name),
+        verdict=_verdict(done, name),
+        reason=fact.skip,
+        build_s=fact.seconds,
+        cached=fact.cached,
+        evidence=tuple(result.folder for result in trials),
+    )
 
 
 def _reproduced(done: Bisection, name: str) -> int:
@@ -134,51 +138,6 @@ def verdicts(done: Bisection) -> list[tuple[str, Verdict]]:
     return found
 
 
-def bisection_text(done: Bisection, kept: Mapping[str, Path]) -> str:
-    """The culprit, how sure that is, the table, the evidence of one failure, and where everything is.
-
-    kept: further files, by what they are.
-    """
-    lines = ["", *_headline(done), ""]
-    rows = [_HEAD, *(_row(done, name) for name in done.records.kernels)]
-    lines += [f"  {line}" for line in aligned(rows)]
-    boot = done.setup.experiment.boot
-    settings = [f"{name}={value}" for name, value in done.setup.experiment.set.items()]
-    builds = sum(not fact.cached for fact in done.records.kernels.values())
-    trials = sum(len(done.trials(name)) for name in done.records.kernels)
-    lines += [
-        "",
-        f"  scenario {' '.join([done.setup.experiment.scenario, *settings])}, {boot.cpus} CPUs, "
-        f"preempt={boot.preempt}",
-        *(f"  patched  {patch}" for patch in done.setup.patches),
-        f"  cost     {builds} kernels built, {trials} trials, {elapsed(done.seconds)}",
-    ]
-    shown = _shown(done)
-    if shown:
-        lines += ["", f"  {shown.arm}, trial {shown.index} (all of it in {shown.folder}):"]
-        lines += evidence_lines(shown)
-    lines += ["", f"  evidence     {done.folder}"]
-    lines += [f"  {name.replace('_', ' '):12} {path}" for name, path in kept.items()]
-    lines.append(f"  again        {done.reproduce}")
-    return "\n".join(lines)
-
-
-def _headline(done: Bisection) -> list[str]:
-    end, subject = done.conclusion.end, done.subject
-    if isinstance(end, Stop):
-        return ["culprit: none", f"  {end.reason}", *([f"  {end.hint}"] if end.hint else [])]
-    how = _wrapped(f"confidence {end.confidence:.4g}: {end.how}")
-    if done.conclusion.culprit is None:
-        among = [f"  {subject.label(place)}" for place in end.suspects]
-        hint = "  to tell them apart, mend what keeps them from being tested (--patch), or leave --path out"
-        return [f"culprit: one of {len(among)}; those between cannot be tested", *among, *how, hint]
-    return [f"culprit: {subject.label(done.conclusion.culprit)}", *how, *_wrapped(checks(done))]
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _TERMINAL, initial_indent="  ", subsequent_indent="    ")
-
-
 def checks(done: Bisection) -> str:
     """What was done to the culprit once it was named, as a sentence."""
     conclusion = done.conclusion
@@ -192,22 +151,6 @@ def checks(done: Bisection) -> str:
         return f"{text}; the newest without it was not tried: {reverted.reason}"
     verb = "still fails: there is another cause" if reverted.fails else "does not fail"
     return f"{text}; the newest without it {verb} ({reverted.trials} trials)"
-
-
-def _row(done: Bisection, name: str) -> tuple[str, ...]:
-    fact = done.records.kernels[name]
-    reason = f": {fact.skip.splitlines()[0]}" if fact.skip else ""
-    had = "cache" if fact.cached else f"{fact.seconds:.0f} s"
-    numbers = (str(len(done.trials(name))), str(_reproduced(done, name)))
-    return (arm_of(name), *numbers, _verdict(done, name), had, f"{_title(done, name)}{reason}")
-
-
-def _title(done: Bisection, name: str) -> str:
-    place = done.place(name)
-    end = {BAD: "bad end: ", GOOD: "good end: "}
-    ends = [word for which, word in end.items() if done.subject.name(which) == name]
-    label = done.label(name).removeprefix(arm_of(name)).strip()
-    return f"{ends[0] if ends and place is not None else ''}{label}"
 
 
 def _shown(done: Bisection) -> TrialResult | None:
@@ -248,7 +191,8 @@ def regression_text(done: Bisection, title: str) -> str:
     ]
     body = "\n\n".join(textwrap.fill(text, _MAIL) for text in words)
     evidence = "\n".join(evidence_lines(shown)) if shown else ""
-    rows = [_row(done, name) for name in done.records.kernels]
+    result = BisectResult.model_validate(bisection_json(done))
+    rows = [tested_row(result, kernel) for kernel in result.tested]
     table = "\n".join(
         f"  {line}" for line in aligned([("commit", "trials", "fail", "verdict"), *(row[:4] for row in rows)])
     )

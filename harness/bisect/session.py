@@ -31,7 +31,7 @@ from harness.experiment.kernels import BootableKernel
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage, TrialPlan, fingerprint, run_trial
 from harness.guest.preempt import PreemptionError
-from harness.results.runfolder import TrialResult
+from harness.results.runfolder import TrialResult, arm_of
 from harness.scenario.catalogue import Scenario, Value
 
 #: Trials in a row that gave no answer, after which none is expected.
@@ -353,13 +353,6 @@ class Session:
 
 def _another(result: TrialResult) -> UnusableError:
     return UnusableError(f"it fails, but in another way: {result.title} ({result.folder})")
-
-
-def arm_of(name: str) -> str:
-    """A candidate's name as folders have it: the first 12 digits of a commit, plain letters otherwise."""
-    if len(name) == 40 and all(letter in "0123456789abcdef" for letter in name):
-        return name[:12]
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)[:80]
 
 
 def _since(begin: float) -> float:

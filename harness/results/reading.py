@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.config import Experiment
 from harness.errors import UserError
+from harness.results.lock import at_work
 from harness.results.runfolder import EXPERIMENT, RECORD, TrialResult, read_record
 from harness.yamlfile import load_yaml
 
@@ -49,8 +50,18 @@ class RunRecord:
     result: Mapping[str, Any] | None
     #: All of its `run.json`.
     facts: Mapping[str, Any]
+    #: Why it failed; empty if it did not.
+    error: str = ""
+    #: A harness is at work there just now.
+    at_work: bool = False
     #: What should be there and cannot be read, in words; a report says so.
     damaged: tuple[str, ...] = ()
+
+    @property
+    def standing(self) -> str:
+        """How far it came, in a word: its state; `killed` if it stopped without a word."""
+        begun = self.state in ("building", "running")
+        return "killed" if begun and not self.at_work else self.state
 
 
 def load_run(folder: Path) -> RunRecord:
@@ -80,6 +91,8 @@ def load_run(folder: Path) -> RunRecord:
         trials=_trials(folder, result or {}, damaged),
         result=result,
         facts=facts,
+        error=str(facts.get("error", "")) if state == "failed" else "",
+        at_work=at_work(folder),
         damaged=tuple(damaged),
     )
 
@@ -96,8 +109,9 @@ def _experiment(folder: Path, damaged: list[str]) -> Experiment | None:
 
 def _trials(folder: Path, result: Mapping[str, Any], damaged: list[str]) -> tuple[TrialRecord, ...]:
     """Those that can be read; in the order that the result has them, if it has."""
-    places = [Path(place).name for place in result.get("evidence", ()) if isinstance(place, str)]
-    order = {name: number for number, name in enumerate(places)}
+    listed = result.get("evidence")
+    places = listed if isinstance(listed, list) else []
+    order = {Path(str(place)).name: number for number, place in enumerate(places)}
     found = []
     for path in folder.glob("trials/*/"):
         try:
@@ -106,7 +120,12 @@ def _trials(folder: Path, result: Mapping[str, Any], damaged: list[str]) -> tupl
             damaged.append(error.message)
     missing = set(order) - {path.name for path in folder.glob("trials/*/")}
     damaged += [f"{folder / 'trials' / name} is not there any more" for name in sorted(missing)]
-    return tuple(sorted(found, key=lambda trial: (order.get(trial.folder.name, len(order)), trial.folder)))
+
+    def turn(trial: TrialRecord) -> tuple[int, str, str]:
+        name = trial.folder.name
+        return order.get(name, len(order)), trial.facts.get("begun", ""), name
+
+    return tuple(sorted(found, key=turn))
 
 
 def load_trial(folder: Path) -> TrialRecord:

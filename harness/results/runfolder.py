@@ -5,22 +5,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
 
 import yaml
+from pydantic import ConfigDict, Field, TypeAdapter
 
+from harness import __version__
 from harness.config import Experiment, validated
 from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError, UserError
 from harness.watch.kinds import OutcomeKind
 
-SCHEMA = 1
+SCHEMA: Final = 1
 RECORD = "run.json"
 #: The experiment as it was run, with what the command line changed.
 EXPERIMENT = "experiment.yaml"
@@ -30,39 +34,42 @@ EXPERIMENT = "experiment.yaml"
 class TrialResult:
     """What one trial came to; the same live and read back from its `run.json`."""
 
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
     arm: str
     index: int
     seed: int
-    kind: OutcomeKind
+    kind: Annotated[OutcomeKind, Field(alias="outcome")]
     title: str
-    #: The class and top frames of what decided, without offsets; empty if nothing did.
     signature: str
-    #: True if that is the scenario's own bug.
+    """The class and top frames of what decided, without offsets; empty if nothing did."""
     is_bug: bool
-    #: Iterations in which all conditions of the bug met.
+    """True if that is the scenario's own bug."""
     windows: int
+    """Iterations in which all conditions of the bug met."""
     iterations: int
-    #: Wall time from power-on to the end, s.
     seconds: float
-    #: The preemption model that the guest reported.
+    """Wall time from power-on to the end, s."""
     preempt: str
-    #: The trial's folder, relative to the run's.
+    """The preemption model that the guest reported."""
     folder: str
-    #: First lines of the splat.
-    splat: tuple[str, ...] = field(default=())
-    #: What the guest's memory proved of a hang: cycle, partial or none; empty if nobody looked.
+    """The trial's folder, relative to the run's."""
+    splat: tuple[str, ...] = ()
+    """First lines of the splat."""
     proof: str = ""
-    #: The cycle of waiters, or the longest chain of them, as lines of text.
-    cycle: tuple[str, ...] = field(default=())
-    #: The last sign of progress before a hang, and when the outcome was clear, s since power-on.
+    """What the guest's memory proved of a hang: cycle, partial or none; empty if nobody looked."""
+    cycle: tuple[str, ...] = ()
+    """The cycle of waiters, or the longest chain of them, as lines of text."""
     onset_s: float | None = None
+    """The last sign of progress before a hang, s since power-on."""
     decided_s: float | None = None
-    #: When the kernel itself first reported a hang on the console, s since power-on.
+    """When the outcome was clear, s since power-on."""
     console_s: float | None = None
-    #: What came later is evidence that the harness asked for, and was not judged; s since power-on.
+    """When the kernel itself first reported a hang on the console, s since power-on."""
     judged_until_s: float | None = None
-    #: What the stressor measured, by name; units are in the scenario's catalogue entry.
+    """What came later is evidence that the harness asked for, and was not judged; s since power-on."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the stressor measured, by name; units are in the scenario's catalogue entry."""
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values; `outcome` is the kind."""
@@ -70,12 +77,19 @@ class TrialResult:
         return {"outcome": str(fields.pop("kind")), **fields}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TrialResult:
-        """What `as_json` gave."""
-        fields = dict(value)
-        kind = OutcomeKind(fields.pop("outcome"))
-        lists = {name: tuple(fields.get(name, ())) for name in ("splat", "cycle")}
-        return cls(kind=kind, **{**fields, **lists})
+    def from_json(cls, value: Any) -> TrialResult:
+        """What `as_json` gave; what a later version added is left out. ValueError for another value."""
+        return _RESULTS.validate_python(value)
+
+
+_RESULTS = TypeAdapter(TrialResult)
+
+
+def arm_of(name: str) -> str:
+    """What a bisection tests, as folders are named: 12 digits of a commit, plain letters otherwise."""
+    if len(name) == 40 and all(letter in "0123456789abcdef" for letter in name):
+        return name[:12]
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)[:80]
 
 
 def make_run_folder(out: Path, name: str) -> Path:
@@ -120,16 +134,38 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
     write_atomically(folder / EXPERIMENT, yaml.safe_dump(values, sort_keys=False).encode())
 
 
+def utc_now() -> str:
+    """The time in UTC, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def run_facts(verb: str, reproduce: str, **more: Any) -> dict[str, Any]:
+    """What a run's record says from the start; `id` names the run wherever its folder goes."""
+    named = {"verb": verb, "id": secrets.token_hex(8), "version": __version__, "cwd": str(Path.cwd())}
+    return {**named, "reproduce": reproduce, **more}
+
+
+def resumed_facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's record stays when it goes on: all but how it ended."""
+    return {
+        name: value for name, value in record.items() if name not in ("schema", "state", "ended", "error")
+    }
+
+
 @contextlib.contextmanager
 def open_record(folder: Path, facts: Mapping[str, Any]) -> Iterator[Callable[..., None]]:
-    """A `run.json` that always tells how far its run came.
+    """A `run.json` that always tells how far its run or trial came, when it began and when it ended.
 
-    It exists when the block is entered (state `running`); the block gets `update(state, **more)`. Left by
-    Ctrl-C it says `interrupted`, by another exception `failed`, with the error; the exception goes on.
+    It exists when the block is entered (state `running`); the block gets `update(state, **more)`, whose
+    `more` stays. Left by Ctrl-C it says `interrupted`, by another exception `failed`, with the error; the
+    exception goes on.
     """
+    known: dict[str, Any] = {"begun": utc_now(), **facts}
 
     def update(state: str, **more: Any) -> None:
-        write_record(folder, {"state": state, **facts, **more})
+        known.update(more)
+        ended = {} if state in ("building", "running") else {"ended": utc_now()}
+        write_record(folder, {"state": state, **known, **ended})
 
     update("running")
     try:

@@ -9,34 +9,39 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness.arguments import command_of
 from harness.bisect.bayes import Bayes
 from harness.bisect.classic import Classic
 from harness.bisect.model import BAD, Method
-from harness.bisect.records import KernelFact, Records, alone_in
-from harness.bisect.report import Bisection, bisection_json, bisection_text
+from harness.bisect.records import KernelFact, Records
+from harness.bisect.report import Bisection, bisection_json
 from harness.bisect.session import Session, Setup
 from harness.cache import digest
-from harness.disk import write_atomically
 from harness.display import Display
 from harness.experiment.compare import set_stage
 from harness.experiment.kernels import BootableKernel
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage
 from harness.process import command_line
+from harness.results.lock import alone_in
 from harness.results.runfolder import (
     EXPERIMENT,
+    RECORD,
     keep_patches,
     make_run_folder,
     open_record,
     program,
+    read_record,
+    resumed_facts,
+    run_facts,
     unfinished_run,
     write_experiment,
 )
 from harness.scenario.catalogue import scenario_values
 from harness.verbs.bisected import Asked, asked_for
-from harness.verbs.common import kept_in
+from harness.verbs.common import conclude, kept_in
 
 METHODS: dict[str, Callable[[float], Method]] = {"classic": Classic, "bayes": Bayes}
 
@@ -52,8 +57,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         stack.enter_context(alone_in(folder))
         records = _records(folder, asked)
         method = METHODS[arguments.method](arguments.confidence)
-        facts = {"verb": "bisect", "key": _key(arguments, asked), "reproduce": again}
-        update = stack.enter_context(open_record(folder, facts))
+        update = stack.enter_context(open_record(folder, _facts(folder, again, _key(arguments, asked))))
         stack.enter_context(kept_in(folder, display, [program(), *arguments.argv]))
         spent_s = records.seconds()
         setup = _setup(asked, folder, workshop, again)
@@ -77,9 +81,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         )
         kept = asked.keep(done)
         result = bisection_json(done) | {name: str(path) for name, path in kept.items()}
-        text = bisection_text(done, kept)
-        write_atomically(folder / "report.txt", f"{text.strip()}\n".encode())
-        update("finished", result=result)
+        trials = [trial for name in records.kernels for trial in done.trials(name)]
+        text = conclude(folder, "bisect", result, trials, update)
     display.close()
     print(text, file=display.stream)
     if arguments.json:
@@ -103,6 +106,13 @@ def _folder(arguments: argparse.Namespace, asked: Asked, display: Display) -> Pa
     folder = make_run_folder(out, "bisect")
     write_experiment(folder, keep_patches(folder, asked.experiment))
     return folder
+
+
+def _facts(folder: Path, again: str, key: str) -> dict[str, Any]:
+    """What the record says from the start: a bisection that goes on is the same run."""
+    if (folder / RECORD).is_file():
+        return resumed_facts(read_record(folder))
+    return run_facts("bisect", again, key=key)
 
 
 def _records(folder: Path, asked: Asked) -> Records:

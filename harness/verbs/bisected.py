@@ -15,7 +15,6 @@ from harness.bisect.commits import CommitSubject
 from harness.bisect.report import Bisection, regression_text, verdicts
 from harness.bisect.repository import Commits, Repository
 from harness.bisect.series import SeriesSubject
-from harness.bisect.session import arm_of
 from harness.bisect.subject import Subject
 from harness.bisect.symbols import ConfigSubject
 from harness.cache import digest, sha256_file
@@ -32,6 +31,7 @@ from harness.experiment.kernels import (
 )
 from harness.experiment.options import Workshop
 from harness.kernel.tree import KernelTree
+from harness.results.runfolder import arm_of
 from harness.scenario.catalogue import scenario_values
 from harness.target.machine import pick_machine
 from harness.target.protocol import Machine

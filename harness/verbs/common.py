@@ -6,11 +6,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.arguments import experiment_from, experiment_named
 from harness.config import Experiment
+from harness.disk import write_atomically
 from harness.display import Display
 from harness.experiment.compare import set_stage
 from harness.experiment.kernels import (
@@ -24,6 +26,9 @@ from harness.experiment.kernels import (
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage
 from harness.process import command_line
+from harness.results.lock import alone_in
+from harness.results.report import REPORT, report_text
+from harness.results.runfolder import TrialResult, open_record
 from harness.target.machine import pick_machine
 
 
@@ -37,6 +42,13 @@ def experiment_with_kernel(arguments: argparse.Namespace) -> Experiment:
     return experiment
 
 
+def with_patches(experiment: Experiment, kernel: str, patches: Sequence[str]) -> Experiment:
+    """The experiment whose kernel of that name has these patches too, as it is kept with a run."""
+    own = experiment.kernels[kernel]
+    more = own.model_copy(update={"patches": (*own.patches, *patches)})
+    return experiment.model_copy(update={"kernels": {**experiment.kernels, kernel: more}})
+
+
 def ready(
     arguments: argparse.Namespace, experiment: Experiment, patches: Sequence[str], display: Display
 ) -> tuple[BootableKernel, Stage]:
@@ -47,6 +59,27 @@ def ready(
     machine = pick_machine(experiment.boot.machine)
     kernel = make_kernel(tree, kernel_of(experiment, arguments.kernel), patches, machine, workshop)
     return kernel, set_stage(experiment.boot, machine, kernel.build, workshop)
+
+
+@contextlib.contextmanager
+def recorded_in(folder: Path, facts: Mapping[str, Any]) -> Iterator[Callable[..., None]]:
+    """A run's record while it runs, alone in its folder; see `open_record`."""
+    with alone_in(folder), open_record(folder, facts) as update:
+        yield update
+
+
+def conclude(
+    folder: Path,
+    verb: str,
+    result: Mapping[str, Any],
+    trials: Sequence[TrialResult],
+    update: Callable[..., None],
+) -> str:
+    """The run is finished: leave its report and its result in the folder. Returns the report."""
+    text = report_text(verb, result, trials, folder)
+    write_atomically(folder / REPORT, f"{text.strip()}\n".encode())
+    update("finished", result=result)
+    return text
 
 
 @contextlib.contextmanager

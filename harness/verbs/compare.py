@@ -11,26 +11,26 @@ from typing import Any
 
 from harness.arguments import changed_by, command_of, experiment_from, experiment_named
 from harness.config import Experiment
-from harness.disk import write_atomically
 from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.compare import arm_kernels, compare, set_stage
 from harness.experiment.kernels import check_version, experiment_for, get_tree
 from harness.experiment.options import Workshop
-from harness.experiment.report import comparison_json, comparison_text
+from harness.experiment.report import comparison_json
 from harness.experiment.statistics import VerdictKind
 from harness.results.runfolder import (
     EXPERIMENT,
     keep_patches,
     make_run_folder,
-    open_record,
     program,
     read_record,
+    resumed_facts,
+    run_facts,
     write_experiment,
 )
 from harness.scenario.catalogue import scenario_values
 from harness.target.machine import pick_machine
-from harness.verbs.common import kept_in
+from harness.verbs.common import conclude, kept_in, recorded_in
 
 #: An experiment whose only use is to say which tree is wanted when none was named.
 DEFAULT_EXPERIMENT = "linux-7"
@@ -43,6 +43,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if arguments.resume:
         folder, experiment, record = _to_resume(arguments)
         again = record["reproduce"]
+        facts = resumed_facts(record)
         tree = get_tree(experiment.tree, workshop, experiment.tarball)
         if tree.description != record["tree"]:
             raise UserError(
@@ -61,7 +62,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
         experiment = keep_patches(folder, experiment)
         write_experiment(folder, experiment)
-    with open_record(folder, {"verb": "compare", "tree": tree.description, "reproduce": again}) as update:
+        facts = run_facts("compare", again, tree=tree.description)
+    with recorded_in(folder, facts) as update:
         with kept_in(folder, display, [program(), "compare", "--resume", str(folder)]):
             update("building")
             check_version(experiment, tree)
@@ -71,9 +73,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             update("running")
             done = compare(experiment, kernels, stage, folder, workshop, again)
         result = comparison_json(done, time.monotonic() - begin)
-        text = comparison_text(done, time.monotonic() - begin)
-        write_atomically(folder / "report.txt", f"{text.strip()}\n".encode())
-        update("finished", result=result)
+        text = conclude(folder, "compare", result, done.results, update)
     display.close()
     print(text, file=display.stream)
     if arguments.json:

@@ -8,11 +8,18 @@ import json
 
 from harness.arguments import command_of, patch_files
 from harness.display import Display
-from harness.experiment.report import trial_json, trial_text
+from harness.experiment.report import trial_json
 from harness.experiment.trial import TrialPlan, run_trial
-from harness.results.runfolder import make_run_folder, open_record
+from harness.results.runfolder import keep_patches, make_run_folder, run_facts, write_experiment
 from harness.scenario.catalogue import scenario_values
-from harness.verbs.common import experiment_with_kernel, kept_in, ready
+from harness.verbs.common import (
+    conclude,
+    experiment_with_kernel,
+    kept_in,
+    ready,
+    recorded_in,
+    with_patches,
+)
 from harness.watch.kinds import OutcomeKind
 
 
@@ -23,7 +30,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     patches = patch_files(arguments.patch)
     folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
     again = command_of(arguments)
-    with open_record(folder, {"verb": "run", "kernel": arguments.kernel, "reproduce": again}) as update:
+    write_experiment(folder, keep_patches(folder, with_patches(experiment, arguments.kernel, patches)))
+    with recorded_in(folder, run_facts("run", again, kernel=arguments.kernel)) as update:
         update("building")
         kernel, stage = ready(arguments, experiment, patches, display)
         plan = TrialPlan(
@@ -39,15 +47,14 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             image_mb=experiment.memory_image_mb,
             command=again,
         )
-        update("running")
+        update("running", tree=kernel.build.tree)
         with kept_in(folder, display), display.step(f"trial of {scenario.name} on {arguments.kernel}"):
             result = run_trial(plan, folder)
-        update("finished", result=result.as_json())
-    evidence = str(folder / result.folder)
+        text = conclude(folder, "run", result.as_json(), [result], update)
     display.close()
-    print(trial_text(result, evidence), file=display.stream)
+    print(text, file=display.stream)
     if arguments.json:
-        print(json.dumps(trial_json(result, evidence)), flush=True)
+        print(json.dumps(trial_json(result, str(folder / result.folder))), flush=True)
     if result.kind in (OutcomeKind.INFRA_ERROR, OutcomeKind.TARGET_LOST):
         return 3
     return 0 if result.kind is OutcomeKind.COMPLETED else 1

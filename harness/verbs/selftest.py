@@ -11,15 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from harness.arguments import command_of, patch_files
-from harness.display import Display, elapsed
+from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.kernels import BootableKernel
 from harness.experiment.trial import kernel_json
 from harness.process import command_line
-from harness.results.runfolder import SCHEMA, make_run_folder, open_record, program
-from harness.selftest.cases import CASES, Case, Expected, case_json, choose_cases, load_cases
+from harness.results.report import case_words
+from harness.results.runfolder import (
+    SCHEMA,
+    keep_patches,
+    make_run_folder,
+    program,
+    run_facts,
+    write_experiment,
+)
+from harness.results.schema import CaseOutcome, KernelFacts, SelftestResult
+from harness.selftest.cases import CASES, Case, case_json, choose_cases, load_cases
 from harness.selftest.run import CaseResult, run_case
-from harness.verbs.common import experiment_with_kernel, kept_in, ready
+from harness.verbs.common import (
+    conclude,
+    experiment_with_kernel,
+    kept_in,
+    ready,
+    recorded_in,
+    with_patches,
+)
 
 HEADER = ("case", "expected", "reported", "seconds", "")
 
@@ -36,11 +52,12 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     patches = patch_files(arguments.patch)
     folder = make_run_folder(arguments.out.resolve(), "selftest")
     begin = time.monotonic()
-    facts = {"verb": "selftest", "kernel": arguments.kernel, "reproduce": command_of(arguments)}
-    with open_record(folder, facts) as update:
+    write_experiment(folder, keep_patches(folder, with_patches(experiment, arguments.kernel, patches)))
+    facts = run_facts("selftest", command_of(arguments), kernel=arguments.kernel)
+    with recorded_in(folder, facts) as update:
         update("building")
         kernel, stage = ready(arguments, experiment, patches, display)
-        update("running")
+        update("running", tree=kernel.build.tree)
         happening = [case for case in cases if case.happens_on(kernel.build.version)]
         results: list[CaseResult] = []
         for number, case in enumerate(happening, start=1):
@@ -54,9 +71,9 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             display.table(HEADER, _rows(results))
         skipped = [case for case in cases if case not in happening]
         report = _json(results, skipped, kernel, folder, time.monotonic() - begin)
-        update("finished", result=report)
+        text = conclude(folder, "selftest", report, [], update)
     display.close()
-    print(_text(results, skipped, folder, time.monotonic() - begin), file=display.stream)
+    print(text, file=display.stream)
     if arguments.json:
         print(json.dumps(report), flush=True)
     if any(result.machine_failed for result in results):
@@ -84,19 +101,13 @@ def _rows(results: Sequence[CaseResult]) -> list[tuple[str, ...]]:
     return [
         (
             result.case.name,
-            _words(result.case.expect),
-            _words(result.reported),
+            case_words(result.case.expect),
+            case_words(result.reported),
             f"{result.seconds:.1f}",
             "" if result.as_expected else "no answer" if result.machine_failed else "MISSED",
         )
         for result in results
     ]
-
-
-def _words(what: Expected) -> str:
-    """`soft_lockup`; with the console's word where it is another, and the CPU that has to be right."""
-    console = f" (console: {what.console})" if what.console not in (None, str(what.outcome)) else ""
-    return f"{what.outcome}{console}" + (f" CPU {what.cpu}" if what.cpu is not None else "")
 
 
 def _json(
@@ -106,27 +117,12 @@ def _json(
     folder: Path,
     seconds: float,
 ) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "kernel": kernel_json(kernel.build),
-        "cases": [result.as_json() for result in results],
-        "missed": [result.case.name for result in results if not result.as_expected],
-        "skipped": [case.name for case in skipped],
-        "evidence": str(folder),
-        "seconds": round(seconds, 1),
-    }
-
-
-def _text(results: Sequence[CaseResult], skipped: Sequence[Case], folder: Path, seconds: float) -> str:
-    good = sum(result.as_expected for result in results)
-    lines = ["", f"selftest: {good} of {len(results)} as expected"]
-    for result in results:
-        if not result.as_expected:
-            lines += [
-                f"  {result.case.name}: {_words(result.reported)} instead of {_words(result.case.expect)}",
-                f"    {result.title}",
-                f"    {result.evidence}",
-            ]
-    lines += [f"  {case.name}: only on kernels {case.versions}, not run" for case in skipped]
-    lines += [f"  evidence: {folder}", f"  took {elapsed(seconds)}"]
-    return "\n".join(lines)
+    return SelftestResult(
+        kernel=KernelFacts.model_validate(kernel_json(kernel.build)),
+        cases=tuple(CaseOutcome.model_validate(result.as_json()) for result in results),
+        missed=tuple(result.case.name for result in results if not result.as_expected),
+        skipped=tuple(case.name for case in skipped),
+        only_on={case.name: case.versions for case in skipped},
+        evidence=str(folder),
+        seconds=round(seconds, 1),
+    ).model_dump(mode="json")

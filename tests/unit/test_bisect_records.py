@@ -5,10 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from harness.bisect.records import KERNELS, KernelFact, Records, alone_in
-from harness.errors import UserError
+from harness.bisect.records import KERNELS, KernelFact, Records
 
 
 def test_records_survive_a_line_that_was_cut_short(tmp_path: Path) -> None:
@@ -23,10 +20,3 @@ def test_records_survive_a_line_that_was_cut_short(tmp_path: Path) -> None:
         "one": KernelFact("one", 1.5, False),
         "two": KernelFact("two", 2.0, True, "no use"),
     }
-
-
-def test_a_folder_has_one_master(tmp_path: Path) -> None:
-    with alone_in(tmp_path), pytest.raises(UserError, match="another harness is at work"), alone_in(tmp_path):
-        pass
-    with alone_in(tmp_path):
-        pass

@@ -20,8 +20,8 @@ from harness.bisect.classic import Classic
 from harness.bisect.failure import Bug, Reading, read
 from harness.bisect.model import BAD, GOOD, History, Place, UnusableError
 from harness.bisect.records import KERNELS, Records
-from harness.bisect.report import Bisection, bisection_json, bisection_text, regression_text, verdicts
-from harness.bisect.session import Conclusion, Session, Setup, arm_of
+from harness.bisect.report import Bisection, bisection_json, regression_text, verdicts
+from harness.bisect.session import Conclusion, Session, Setup
 from harness.cache import Cache
 from harness.config import load_experiment
 from harness.errors import InfraError, UserError
@@ -30,7 +30,8 @@ from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage, TrialPlan, fingerprint
 from harness.guest.preempt import PreemptionError
 from harness.progress import Progress
-from harness.results.runfolder import TrialResult, open_record
+from harness.results.report import report_text
+from harness.results.runfolder import TrialResult, arm_of, open_record
 from harness.scenario.catalogue import scenario_values
 from harness.watch.kinds import OutcomeKind
 
@@ -101,6 +102,12 @@ class Quiet:
         """Nobody looks."""
 
 
+def bisection_text(done: Bisection) -> str:
+    """What is printed, from what the run's folder records."""
+    trials = [result for name in done.records.kernels for result in done.trials(name)]
+    return report_text("bisect", bisection_json(done), trials, done.folder)
+
+
 def outcome(kind: str, *, bug: bool = False, signature: str = "") -> TrialResult:
     return TrialResult(
         arm="", index=0, seed=0, kind=OutcomeKind(kind), title=f"the {kind}", signature=signature, is_bug=bug,
@@ -167,7 +174,7 @@ def test_a_culprit_is_found_checked_and_taken_out(bisect: Bisect) -> None:
     assert tested[NAMES[CULPRIT - 1]]["trials"] == done.clean_trials
     assert result["builds"] == len(tested) and len(tested) <= 9
     assert dict(verdicts(done))[NAMES[CULPRIT]] == "bad"
-    text = bisection_text(done, {"log": Path("bisect.log")})
+    text = bisection_text(done)
     assert f"culprit: {NAMES[CULPRIT][:12]} change 10" in text
     text = " ".join(text.split())
     assert (
@@ -213,7 +220,7 @@ def test_suspects_that_cannot_be_told_apart(bisect: Bisect) -> None:
     found, done = bisect(world(broken=frozenset({NAMES[8], NAMES[9]}), ending=bug_from(9)))
     assert found.culprit is None and not found.checked
     assert bisection_json(done)["suspects"] == list(NAMES[8:11])
-    assert "culprit: one of 3" in bisection_text(done, {})
+    assert "culprit: one of 3" in bisection_text(done)
 
 
 def test_a_kernel_that_never_answers_is_skipped(bisect: Bisect) -> None:
@@ -275,20 +282,20 @@ def test_a_bad_end_that_does_not_build_is_bad_input(bisect: Bisect) -> None:
 def test_a_bad_end_without_the_bug_ends_it(bisect: Bisect) -> None:
     found, done = bisect(world(ending=lambda name, index: outcome("completed")))
     assert found.culprit is None and "never showed the bug" in bisection_json(done)["reason"]
-    assert "culprit: none" in bisection_text(done, {})
+    assert "culprit: none" in bisection_text(done)
 
 
 def test_one_without_the_change_that_still_fails_is_said(bisect: Bisect) -> None:
     still = but("reverted", outcome("livelock", bug=True), bug_from(CULPRIT))
     found, done = bisect(world(ending=still))
     assert found.reverted and found.reverted.fails is True
-    assert "there is another cause" in " ".join(bisection_text(done, {}).split())
+    assert "there is another cause" in " ".join(bisection_text(done).split())
 
 
 def test_a_change_that_does_not_come_out_is_said(bisect: Bisect) -> None:
     found, done = bisect(world(reverts=False))
     assert found.checked and found.reverted and found.reverted.fails is None
-    assert "it conflicts" in " ".join(bisection_text(done, {}).split())
+    assert "it conflicts" in " ".join(bisection_text(done).split())
 
 
 def sometimes(name: str, index: int) -> TrialResult:

@@ -12,6 +12,7 @@ import pytest
 from harness.arguments import experiment_named
 from harness.config import load_experiment
 from harness.errors import InfraError, UserError
+from harness.results.lock import alone_in, at_work
 from harness.results.runfolder import (
     EXPERIMENT,
     TrialResult,
@@ -100,3 +101,14 @@ def test_patches_are_evidence_too_and_the_folder_can_be_moved(tmp_path: Path) ->
     (kept,) = again.arms["fixed"].patches
     assert Path(kept).parent == moved / "patches" and Path(kept).read_text().endswith("+b\n")
     assert again.kernels == base.kernels
+
+
+def test_a_folder_has_one_master(tmp_path: Path) -> None:
+    assert not at_work(tmp_path)
+    with alone_in(tmp_path):
+        assert at_work(tmp_path)
+        with pytest.raises(UserError, match="another harness is at work"), alone_in(tmp_path):
+            pass
+    assert not at_work(tmp_path)
+    with alone_in(tmp_path):
+        pass

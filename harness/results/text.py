@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Pieces of text that several reports have: tables, and the evidence of one trial."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from harness.results.runfolder import TrialResult
+
+#: Lines of a splat shown at the end of a comparison, and those that a reader of a report skips.
+SHOWN_SPLAT = 20
+_NOISE = re.compile(r"(Code|R[0-9A-Z]{2}|FS|CS|CR2|DR\d|Modules linked in|Tainted|PKRU): ?| \? ")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of one length as lines whose columns are flush."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def evidence_lines(result: TrialResult) -> list[str]:
+    """The cycle, and below it what the console said."""
+    lines = [f"    {line}" for line in result.cycle]
+    if result.cycle and result.signature:
+        lines.append(f"    signature: {result.signature}")
+    return lines + splat_lines(result.splat)
+
+
+def splat_lines(splat: Sequence[str]) -> list[str]:
+    """The lines that name task, place and stack; registers and the unwinder's guesses are left to the log."""
+    return [f"    {line}" for line in _telling(splat)][:SHOWN_SPLAT]
+
+
+def _telling(splat: Sequence[str]) -> Iterator[str]:
+    for number, line in enumerate(splat):
+        if line.lstrip().startswith("entry_SYSCALL"):
+            yield line
+            return
+        kernel_ip = line.startswith("RIP: 0010") and number < 10
+        if kernel_ip or not (_NOISE.match(line) or line.startswith("RIP")):
+            yield line

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whole run folders without a guest: real trials of a real comparison, whose guests say what was recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.cache import Cache
+from harness.config import Experiment, load_experiment
+from harness.deadline import Deadline
+from harness.errors import InfraError
+from harness.experiment.compare import Comparison, compare
+from harness.experiment.kernels import BootableKernel
+from harness.experiment.options import Workshop
+from harness.experiment.report import comparison_json
+from harness.experiment.trial import Stage
+from harness.kernel.product import KernelBuild, PatchRecord
+from harness.kmod import GuestPrograms
+from harness.results.runfolder import keep_patches, make_run_folder, run_facts, write_experiment
+from harness.target.protocol import (
+    AgentLine,
+    BootPlan,
+    Capabilities,
+    ConsoleData,
+    Guest,
+    GuestEnded,
+    RawEvent,
+    Registers,
+)
+from harness.target.recording import Recorder
+from harness.verbs.common import conclude, recorded_in
+from tests.unit.kernelroom import Notes
+from tests.unit.watching import HELLO, START, progress, say
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "console"
+LOCKUP = DATA / "7.3-unfixed-preempt-none-soft-lockup.log"
+CLEAN = DATA / "7.3-fixed-preempt-none-completes.log"
+REPRODUCE = "hmm-harness compare --trials 6"
+
+NONE = Capabilities(vcpu_samples=False, memory_image=False, nmi=False, power=False)
+_ITERATION = {"type": "iteration", "t": 1.5, "n": 0, "window": {"hit": True, "missing": []}}
+_END = {"type": "end", "t": 3.0, "iterations": 1, "windows": 1, "status": 0}
+_EXIT = {"type": "exit", "t": 3.1, "path": "/hmm-stressor", "status": 0, "signal": 0}
+
+
+def completes() -> list[RawEvent]:
+    """A guest that comes to its end."""
+    said = [say(1.5, **_ITERATION), say(3.0, **_END), say(3.1, **_EXIT)]
+    return [*_boots(CLEAN), *said, GuestEnded(3.3, 0, "exited")]
+
+
+def locks_up() -> list[RawEvent]:
+    """A guest that reports a soft lockup in hmm_range_fault()."""
+    return [*_boots(LOCKUP), GuestEnded(20.0, 0, "stopped")]
+
+
+def _boots(log: Path) -> list[RawEvent]:
+    first, _, rest = log.read_bytes().partition(b"\n")
+    said: list[AgentLine] = [say(1.0, **HELLO), say(1.1, **START), progress(1.2, 0, 1)]
+    return [ConsoleData(0.4, first + b"\n"), *said, ConsoleData(1.6, rest)]
+
+
+@dataclass
+class RecordedGuest:
+    """Says its lines, and hears nothing."""
+
+    events: list[RawEvent]
+    recorder: Recorder
+    command_line: tuple[str, ...] = ("recorded",)
+    capabilities: Capabilities = NONE
+    memory_address: str = ""
+
+    def next_event(self, deadline: Deadline) -> RawEvent | None:
+        if not self.events:
+            return None
+        event = self.events.pop(0)
+        self.recorder.record(event)
+        return event
+
+    def stop(self) -> None:
+        """It is no process."""
+
+    def resume(self) -> None:
+        """It was not paused."""
+
+    def pause(self) -> None:
+        raise InfraError("a recorded guest cannot be paused")
+
+    def registers(self) -> Registers:
+        raise InfraError("a recorded guest has no registers")
+
+    def save_memory(self, path: Path, deadline: Deadline) -> int:
+        raise InfraError("a recorded guest has no memory")
+
+    def inject_nmi(self) -> None:
+        raise InfraError("a recorded guest takes no NMI")
+
+    def sysrq(self, key: str) -> None:
+        raise InfraError("a recorded guest takes no keys")
+
+
+@dataclass
+class RecordedTarget:
+    """Its guests end as the kernel's name says: those of `fails` lock up."""
+
+    fails: str
+    capabilities: Capabilities = NONE
+    booted: list[Path] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def boot(self, plan: BootPlan, folder: Path, deadline: Deadline) -> Iterator[Guest]:
+        self.booted.append(folder)
+        recorder = Recorder(folder, ["recorded"])
+        try:
+            yield RecordedGuest(locks_up() if self.fails in str(plan.kernel) else completes(), recorder)
+        finally:
+            recorder.close()
+
+
+class Quiet(Notes):
+    """Nobody looks at tables either."""
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], running: str = "") -> None:
+        """Not shown."""
+
+
+def kernel(room: Path, name: str) -> BootableKernel:
+    """A kernel of files that are there; nobody boots them."""
+    folder = room / "builds" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("vmlinux.boot", "System.map", "module.ko", "module.ko.debug", "stressor", "init"):
+        (folder / file).write_text(f"{name}/{file}\n" if file != "System.map" else "")
+    (folder / "config").write_text("CONFIG_DEVICE_PRIVATE=y\nCONFIG_HMM_MIRROR=y\n")
+    enabler = PatchRecord(
+        "x86-preempt-choice", "x86: a choice", "enabler", "applied", "not upstream", "0" * 64
+    )
+    build = KernelBuild(
+        key=f"{name:0<64}",
+        folder=folder,
+        release="7.3.4",
+        tree="Debian linux-source-7.3 7.3.4-1",
+        tree_ident="debian",
+        version="7.3.4",
+        patches=(enabler,),
+        config_sha256="c" * 64,
+        compiler="gcc",
+        command="make",
+        seconds=1.0,
+        cached=True,
+    )
+    files = [folder / file for file in ("module.ko", "module.ko.debug", "stressor", "init")]
+    programs = GuestPrograms(files[0], files[1], None, None, files[2], files[3])
+    return BootableKernel(build, programs)
+
+
+def comparison(
+    out: Path, room: Path, *, trials: int = 2, fails: str = "unfixed", words: Sequence[str] = ()
+) -> tuple[Path, str, Comparison]:
+    """A finished comparison in a folder below `out`: the folder, and the report as it was printed."""
+    changes = {"trials": trials, "memory_image_mb": 0}
+    experiment: Experiment = load_experiment("linux-7").model_copy(update=changes)
+    folder = make_run_folder(out, experiment.scenario)
+    experiment = keep_patches(folder, experiment)
+    write_experiment(folder, experiment)
+    kernels = {arm: kernel(room, arm) for arm in experiment.arms}
+    again = " ".join([REPRODUCE, *words])
+    tree = next(iter(kernels.values())).build.tree
+    with recorded_in(folder, run_facts("compare", again, tree=tree)) as update:
+        stage = Stage(RecordedTarget(fails), "microvm", "tcg")
+        done = compare(experiment, kernels, stage, folder, Workshop(Cache(room), Quiet()), again)
+        result = comparison_json(done, 1.0)
+        text = conclude(folder, "compare", result, done.results, update)
+    assert json.loads(json.dumps(result)) == result
+    return folder, text, done
