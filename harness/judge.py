@@ -11,28 +11,17 @@ without that, how the guest ended.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from typing import TypeGuard
 
 from harness.guest.protocol import Corruption, End, Exit
+from harness.outcome import Oracle, Outcome, Signature, on_stack
+from harness.suite import suite_outcome
 from harness.watch.console import ConsoleEvent
-from harness.watch.examination import Examination, Proof
+from harness.watch.examination import Examination
 from harness.watch.kinds import OutcomeKind
 from harness.watch.observation import AgentMessage, ConsoleBegan, Ended, Observation, Stall, Starved
 from harness.watch.said import Said
-
-__all__ = [
-    "MetricLimit",
-    "Oracle",
-    "Outcome",
-    "OutcomeKind",
-    "Signature",
-    "StackRule",
-    "deciding_event",
-    "judge",
-    "latest",
-]
 
 #: Functions of a signature's stack.
 SIGNATURE_FRAMES = 5
@@ -44,133 +33,25 @@ _COMMON = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class StackRule:
-    """One way a bug shows itself: an outcome, with functions that are and are not on the stack.
-
-    Functions are shell patterns (`hmm_range_fault*`). One of `frames` must be there, none of `not_frames`,
-    which tells the bug from another that comes the same way: a spinner that waits for a lock it holds, say.
-    """
-
-    kinds: frozenset[OutcomeKind]
-    frames: tuple[str, ...]
-    not_frames: tuple[str, ...] = ()
-
-    def matches(self, kind: OutcomeKind | None, frames: Sequence[str]) -> bool:
-        """Whether a failure of this kind with this stack shows the bug."""
-        return (
-            kind in self.kinds and _on_stack(self.frames, frames) and not _on_stack(self.not_frames, frames)
-        )
-
-
-@dataclass(frozen=True)
-class MetricLimit:
-    """A figure that the stressor measures, and how far it may go while the guest is well; None: any."""
-
-    name: str
-    unit: str
-    above: float | None = None
-    below: float | None = None
-
-    def crossed(self, value: float) -> str:
-        """How a value is beyond the limit, in words; empty if it is not."""
-        if self.above is not None and value > self.above:
-            return f"{self.words(value)}, more than {self.above:g}"
-        if self.below is not None and value < self.below:
-            return f"{self.words(value)}, less than {self.below:g}"
-        return ""
-
-    def words(self, value: float) -> str:
-        """A value with name and unit."""
-        return f"{self.name} {value:.4g} {self.unit}".rstrip()
-
-
-@dataclass(frozen=True)
-class Oracle:
-    """What a scenario knows of its bug."""
-
-    #: The bug's own signature: one of these.
-    rules: tuple[StackRule, ...]
-    #: A trial that ran to its end without a window says nothing.
-    needs_windows: bool
-    #: What the bug does to a guest that lives on: a figure beyond its limit. Without it a trial says nothing.
-    metrics: tuple[MetricLimit, ...] = ()
-    #: Outcomes that do not name the bug themselves, but are it when a later event matches a rule. A hang that
-    #: no console names (`no_progress`) is not among them: nothing says what hung.
-    corroborated: frozenset[OutcomeKind] = field(
-        default=frozenset({OutcomeKind.HUNG_TASK, OutcomeKind.WORKQUEUE_LOCKUP})
-    )
-
-    def rule(self, kind: OutcomeKind | None, frames: Sequence[str]) -> StackRule | None:
-        """The rule by which a failure of this kind with this stack is the bug."""
-        return next((rule for rule in self.rules if rule.matches(kind, frames)), None)
-
-    def names(self, event: ConsoleEvent) -> bool:
-        """Whether an event has the bug's own signature."""
-        return self.rule(event.outcome, event.frames) is not None
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What two equal failures have in common: the class, and where. No offsets, no CPU numbers."""
-
-    cls: str
-    frames: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return " < ".join([self.cls, *self.frames])
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended."""
-
-    kind: OutcomeKind
-    title: str
-    #: None unless the kernel failed.
-    signature: Signature | None = None
-    #: The failure has the scenario's own signature.
-    is_bug: bool = False
-    #: Iterations in which the window was hit, and iterations, both as far as the guest reported them.
-    windows: int = 0
-    iterations: int = 0
-    #: What the stressor measured, by name.
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    #: Host seconds since power-on: a hang began at the last sign of progress, the rest when reported.
-    onset_s: float | None = None
-    decided_by: Observation | None = None
-    #: Other events that could have decided, had they come first.
-    consequences: tuple[Observation, ...] = ()
-    #: The look into the guest's memory that tells most of a hang; None if nobody looked.
-    examination: Examination | None = None
-
-    @property
-    def is_answer(self) -> bool:
-        """Whether the trial says anything about the kernel."""
-        return self.kind.is_answer
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether the trial says that the kernel failed."""
-        return self.kind.is_failure
-
-    @property
-    def proof(self) -> Proof | None:
-        """What the guest's memory proved of a hang; None if nobody looked."""
-        return self.examination.proof if self.examination else None
-
-    @property
-    def decided_s(self) -> float | None:
-        """When what decided was there, s since power-on; a report of the console when it began."""
-        return self.decided_by.host_s if self.decided_by else None
-
-
 def judge(observations: Sequence[Observation], oracle: Oracle) -> Outcome:
     """The outcome of a trial from everything that was observed of it, in order."""
     seen = latest(observations)
     said = Said.of(seen)
     outcome = _failure(seen, said, oracle) or _without_failure(seen, said, oracle)
-    return replace(outcome, windows=said.windows, iterations=said.iterations, metrics=said.metrics)
+    outcome = _with_tests(outcome, seen, said) if oracle.suite else replace(outcome, metrics=said.metrics)
+    return replace(outcome, windows=said.windows, iterations=said.iterations)
+
+
+def _with_tests(outcome: Outcome, seen: Sequence[Observation], said: Said) -> Outcome:
+    """The outcome with what the suite had done; of a failure of the kernel, with the case that ran."""
+    report = said.tests.report()
+    outcome = replace(outcome, tests=report, metrics=report.counts)
+    decided_s = outcome.decided_s
+    if decided_s is None or outcome.kind is OutcomeKind.TEST_FAILED or not outcome.is_failure:
+        return outcome
+    until = Said.of(o for o in seen if o.host_s <= decided_s)
+    running = until.tests.report().running
+    return replace(outcome, title=f"{outcome.title}, while {running} ran") if running else outcome
 
 
 def latest(observations: Iterable[Observation]) -> list[Observation]:
@@ -314,7 +195,7 @@ def _signature(cls: str, kind: OutcomeKind, stack: Sequence[str], oracle: Oracle
     """From the function that names the bug outwards: what a spinner was in just then is chance."""
     rule = oracle.rule(kind, stack)
     frames = list(stack)
-    while frames and (not _on_stack(rule.frames, frames[:1]) if rule else _on_stack(_COMMON, frames[:1])):
+    while frames and (not on_stack(rule.frames, frames[:1]) if rule else on_stack(_COMMON, frames[:1])):
         frames.pop(0)
     return Signature(cls, tuple(frames[:SIGNATURE_FRAMES]))
 
@@ -326,16 +207,14 @@ def _words(observation: Observation) -> str:
     return ", ".join(f"{name} {value}" for name, value in fields.items()) or "no details"
 
 
-def _on_stack(patterns: Iterable[str], frames: Sequence[str]) -> bool:
-    return any(fnmatchcase(frame, pattern) for pattern in patterns for frame in frames)
-
-
 def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) -> Outcome:
     status = said.exit.message if said.exit else None
     bad_exit = isinstance(status, Exit) and (status.status != 0 or status.signal != 0)
     # The stressor may hang in exit(): what it was going to exit with counts as well.
     bad_end = said.end is not None and isinstance(said.end.message, End) and said.end.message.status != 0
     if said.end and not bad_exit and not bad_end:
+        if oracle.suite:
+            return suite_outcome(said.tests.report(), said.program, said.end, oracle)
         return _ran_to_its_end(said, said.end, oracle)
     if said.error:
         return _infra_error(f"the guest says: {'; '.join(said.errors)}", said.error)

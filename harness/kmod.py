@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,15 +130,23 @@ def _static_programs(cache: Cache, progress: Progress, deadline: Deadline) -> Pa
     if target.is_dir():
         return target
     with progress.step("stressor and init"), cache.making(target) as draft:
-        objects = [str(path) for path in stressor if path.suffix == ".c"]
-        for name, sources in (("hmm-stressor", objects), ("init", [str(init)])):
-            argv = [tools.program("gcc"), *STATIC_FLAGS, "-I", str(kmod), "-o", str(draft / name), *sources]
-            made = run(argv, deadline=deadline, log=draft / "build.log", check=False)
-            if not made.ok:
-                if "cannot find -l" in made.output:
-                    raise InfraError(
-                        "no static C library on this machine",
-                        hint="install libc6-dev (Debian) or glibc-static",
-                    )
-                raise BuildError(f"{name} does not build:\n{first_error(made.output)}")
+        objects = [path for path in stressor if path.suffix == ".c"]
+        for name, sources in (("hmm-stressor", objects), ("init", [init])):
+            flags = [*STATIC_FLAGS, "-I", str(kmod)]
+            compile_static(draft / name, sources, flags, draft / "build.log", deadline)
     return target
+
+
+def compile_static(
+    program: Path, sources: Sequence[Path], flags: Sequence[str], log: Path, deadline: Deadline
+) -> None:
+    """Compile and link a program for the guest. BuildError: its first error; InfraError: no static libc."""
+    argv = [toolchain().program("gcc"), *flags, "-o", str(program), *map(str, sources)]
+    made = run(argv, deadline=deadline, log=log, check=False)
+    if not made.ok:
+        if "cannot find -l" in made.output:
+            raise InfraError(
+                "no static C library on this machine",
+                hint="install libc6-dev (Debian) or glibc-static",
+            )
+        raise BuildError(f"{program.name} does not build:\n{first_error(made.output)}")

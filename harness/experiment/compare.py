@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.config import BootConfig, Experiment
 from harness.deadline import Deadline
 from harness.errors import InfraError
-from harness.experiment.kernels import BootableKernel, make_kernel
+from harness.experiment.kernels import BootableKernel, make_kernel, workshop_for
 from harness.experiment.options import Workshop
 from harness.experiment.sequential import e_value
 from harness.experiment.statistics import ArmTally, Sequential, Verdict, VerdictKind, decide, tally
@@ -57,6 +57,7 @@ def arm_kernels(
     experiment: Experiment, tree: KernelTree, machine: Machine, workshop: Workshop
 ) -> dict[str, BootableKernel]:
     """Each arm's kernel with the arm's own patches, built or taken from the cache."""
+    workshop = workshop_for(experiment, workshop)
     return {
         name: make_kernel(tree, experiment.kernels[arm.kernel], arm.patches, machine, workshop)
         for name, arm in experiment.arms.items()

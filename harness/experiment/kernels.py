@@ -22,6 +22,7 @@ from harness.config import (
 from harness.deadline import Deadline
 from harness.errors import UserError
 from harness.experiment.options import BUILD_LIMIT_S, FETCH_LIMIT_S, Workshop
+from harness.hmmtests import HmmTests, build_hmm_tests
 from harness.kernel.apply import apply_patches
 from harness.kernel.build import BuildRequest, KernelBuild, build_kernel
 from harness.kernel.kconfig import parse_setting
@@ -41,6 +42,8 @@ class BootableKernel:
 
     build: KernelBuild
     programs: GuestPrograms
+    #: None: not wanted.
+    hmm_tests: HmmTests | None = None
 
 
 def tree_spec(tree: Tree) -> TreeSpec:
@@ -137,6 +140,11 @@ def kernel_request(
     )
 
 
+def workshop_for(experiment: Experiment, workshop: Workshop) -> Workshop:
+    """The workshop as the experiment's scenario needs it."""
+    return replace(workshop, hmm_tests=load_scenario(experiment.scenario).program == "hmm-tests")
+
+
 def finish_kernel(request: BuildRequest, workshop: Workshop, *, with_selftest: bool = True) -> BootableKernel:
     """Build a kernel and its guest's programs, or take them from the cache."""
     request = replace(request, jobs=workshop.jobs)
@@ -145,7 +153,10 @@ def finish_kernel(request: BuildRequest, workshop: Workshop, *, with_selftest: b
     programs = build_guest_programs(
         request, build, workshop.cache, workshop.progress, deadline, with_selftest=with_selftest
     )
-    return BootableKernel(build, programs)
+    tests = None
+    if workshop.hmm_tests:
+        tests = build_hmm_tests(request, build, workshop.cache, workshop.progress, deadline)
+    return BootableKernel(build, programs, tests)
 
 
 def make_kernel(

@@ -22,6 +22,8 @@ class Workshop:
     progress: Progress
     #: Parallel compile jobs; 0: as many as fit this machine.
     jobs: int = 0
+    #: Make the tree's own hmm-tests with every kernel.
+    hmm_tests: bool = False
 
     @classmethod
     def at(cls, cache: Path, progress: Progress, jobs: int = 0) -> Workshop:

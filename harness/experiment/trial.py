@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from harness.config import BootConfig
 from harness.deadline import Deadline
 from harness.diagnose.evidence import Limits, collect
 from harness.diagnose.image import SymbolFiles
-from harness.disk import disk_errors
+from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel
 from harness.experiment.observe import Observed, Observer
@@ -26,9 +27,11 @@ from harness.guest.guesttime import check_guest_time
 from harness.guest.plan import PLAN_PATH, Exec, Insmod, PowerOff, Step, plan_text
 from harness.guest.preempt import check_preemption
 from harness.guest.protocol import Hello
-from harness.judge import Outcome, judge
+from harness.hmmtests import HmmTests
+from harness.judge import judge
 from harness.kernel.build import KernelBuild
 from harness.kmod import GuestPrograms
+from harness.outcome import Outcome
 from harness.results.runfolder import TrialResult, open_record
 from harness.scenario.catalogue import Scenario, Value
 from harness.target.cmdline import KernelParameters, trial_arguments
@@ -42,6 +45,8 @@ from harness.watch.watcher import Watcher
 
 #: The guest's whole file system, in a trial's folder.
 INITRAMFS = "initramfs.cpio"
+#: What a suite of tests said, case by case, in a trial's folder.
+TESTS = "tests.json"
 #: A guest that has not said hello by then never will, s of host time under emulation.
 HELLO_LIMIT_S = 60.0
 #: Writing an image of the memory may take so long, s: it takes 0.6 s of a guest with 1 GB.
@@ -82,15 +87,18 @@ class TrialPlan:
     def steps(self) -> list[Step]:
         """What the guest's init does."""
         words = [f"{name}={value}" for name, value in self.values.items()]
+        tests = self.scenario.program == "hmm-tests"
         return [
-            Insmod("/hmm_harness.ko", self.scenario.module_words),
+            Insmod("/test_hmm.ko") if tests else Insmod("/hmm_harness.ko", self.scenario.module_words),
             Exec("/hmm-stressor", (self.scenario.name, *words, f"seed={self.seed}")),
             PowerOff(),
         ]
 
     def symbols(self) -> SymbolFiles:
         """What the guest's memory is read with."""
-        return SymbolFiles(self.kernel.build.vmlinux, (self.kernel.programs.module_debug,))
+        tests = self.kernel.hmm_tests
+        extra = (tests.module_debug,) if tests else ()
+        return SymbolFiles(self.kernel.build.vmlinux, (self.kernel.programs.module_debug, *extra))
 
     def record(self) -> dict[str, Any]:
         """What the trial's `run.json` holds before anything has run."""
@@ -113,9 +121,9 @@ class TrialPlan:
 
 def fingerprint(kernel: BootableKernel) -> str:
     """Names all that is booted: two trials with one fingerprint ran the same kernel, module and stressor."""
-    return digest(
-        [kernel.build.key, str(kernel.programs.module.parent), str(kernel.programs.stressor.parent)]
-    )[:20]
+    folders = [kernel.programs.module.parent, kernel.programs.stressor.parent]
+    folders += [kernel.hmm_tests.program.parent] if kernel.hmm_tests else []
+    return digest([kernel.build.key, *map(str, folders)])[:20]
 
 
 def kernel_json(build: KernelBuild) -> dict[str, Any]:
@@ -143,7 +151,8 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     image = folder / INITRAMFS
     boot = boot_plan(plan.kernel, plan.boot, plan.stage, image, plan.seed)
     with open_record(folder, plan.record()) as update:
-        initramfs.write_initramfs(image, guest_entries(plan.kernel.programs, plan.steps()))
+        entries = guest_entries(plan.kernel.programs, plan.steps(), plan.kernel.hmm_tests)
+        initramfs.write_initramfs(image, entries)
         ran_with = provenance(boot, plan.kernel.programs)
         update("running", provenance=ran_with)
         begin = time.monotonic()
@@ -170,6 +179,8 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
             judged_until_s=observed.until_s,
             metrics=dict(outcome.metrics),
         )
+        if outcome.tests:
+            write_atomically(folder / TESTS, json.dumps(asdict(outcome.tests), indent=1).encode())
         update("finished", provenance=ran_with, result=result.as_json())
     return result
 
@@ -179,7 +190,7 @@ def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outco
 
     Raises InfraError as soon as the guest says that it runs under another preemption model than the plan's.
     """
-    deadline = Deadline.after(plan.timeout_s)
+    deadline = Deadline.after(max(plan.timeout_s, plan.scenario.trial_s))
     with plan.stage.target.boot(boot, folder, deadline) as guest:
         observer = Observer(guest, watcher_for(plan), plan.symbols(), folder, plan.boot.clock)
         observed = observer.observe(
@@ -225,7 +236,7 @@ def _check(hello: Hello, boot: BootConfig) -> None:
         check_guest_time(hello)
 
 
-def program_entries(programs: GuestPrograms) -> list[initramfs.Entry]:
+def program_entries(programs: GuestPrograms, tests: HmmTests | None = None) -> list[initramfs.Entry]:
     """Modules and stressor, where the plan looks for them."""
     entries = [
         initramfs.copy("hmm-stressor", programs.stressor, executable=True),
@@ -233,14 +244,19 @@ def program_entries(programs: GuestPrograms) -> list[initramfs.Entry]:
     ]
     if programs.selftest:
         entries.append(initramfs.copy("hmm_selftest.ko", programs.selftest))
+    if tests:
+        entries.append(initramfs.copy("test_hmm.ko", tests.module))
+        entries.append(initramfs.copy("hmm-tests", tests.program, executable=True))
     return entries
 
 
-def guest_entries(programs: GuestPrograms, steps: Sequence[Step]) -> list[initramfs.Entry]:
+def guest_entries(
+    programs: GuestPrograms, steps: Sequence[Step], tests: HmmTests | None = None
+) -> list[initramfs.Entry]:
     """The members of the guest's initramfs."""
     return [
         initramfs.copy("init", programs.init, executable=True),
-        *program_entries(programs),
+        *program_entries(programs, tests),
         initramfs.file(PLAN_PATH, plan_text(steps).encode()),
     ]
 

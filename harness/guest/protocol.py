@@ -112,6 +112,22 @@ class Iteration(_Message):
     seconds: float = 0.0
 
 
+class Ktap(_Message):
+    """A line that a suite of tests said."""
+
+    type: Literal["ktap"]
+    t: float = 0.0
+    line: str
+
+
+class ProgramEnd(_Message):
+    """How a program ended that the stressor ran."""
+
+    status: int
+    #: 0: it ended by itself.
+    signal: int = 0
+
+
 class End(_Message):
     """The stressor is done; totals."""
 
@@ -123,6 +139,8 @@ class End(_Message):
     status: int = 0
     #: What the scenario measured, by name; units are in its catalogue entry. Not what there was nothing of.
     metrics: dict[str, float] = {}
+    #: Of a scenario that runs another program: how that ended.
+    program: ProgramEnd | None = None
 
 
 class Exit(_Message):
@@ -175,6 +193,7 @@ Message = (
     | Start
     | ProgressMessage
     | Iteration
+    | Ktap
     | End
     | Exit
     | ErrorMessage
@@ -182,7 +201,7 @@ Message = (
     | UnknownMessage
 )  # fmt: skip
 
-_KINDS = {"hello", "module", "start", "progress", "iteration", "end", "exit", "error", "corruption"}
+_KINDS = {"hello", "module", "start", "progress", "iteration", "ktap", "end", "exit", "error", "corruption"}
 
 
 def _kind(value: Any) -> str:
@@ -197,6 +216,7 @@ _ADAPTER: TypeAdapter[Message] = TypeAdapter(
         | Annotated[Start, Tag("start")]
         | Annotated[ProgressMessage, Tag("progress")]
         | Annotated[Iteration, Tag("iteration")]
+        | Annotated[Ktap, Tag("ktap")]
         | Annotated[End, Tag("end")]
         | Annotated[Exit, Tag("exit")]
         | Annotated[ErrorMessage, Tag("error")]

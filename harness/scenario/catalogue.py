@@ -11,8 +11,8 @@ from pydantic import Field
 
 from harness.config import VERSIONS, BootConfig, Experiment, Frozen, Preempt, Words
 from harness.errors import UserError
-from harness.judge import MetricLimit, Oracle, StackRule
 from harness.kernel.patches import in_range
+from harness.outcome import MetricLimit, Oracle, StackRule
 from harness.suggest import did_you_mean
 from harness.watch.kinds import OutcomeKind
 from harness.watch.thresholds import Thresholds
@@ -116,6 +116,10 @@ class Scenario(Frozen):
     bug: str
     description: str
     needs: Needs
+    #: What runs: the stressor with hmm_harness.ko, or the tree's own hmm-tests with its test_hmm.ko.
+    program: Literal["stressor", "hmm-tests"] = "stressor"
+    #: Wall time that a trial is given at least, s, whatever the experiment says.
+    trial_s: int = 0
     #: Parameters of hmm_harness.ko.
     module: dict[str, int] = Field(default={})
     parameters: dict[str, Parameter]
@@ -154,7 +158,8 @@ class Scenario(Frozen):
             MetricLimit(name, metric.unit, metric.above, metric.below)
             for name, metric in self.oracle.metrics.items()
         )
-        return Oracle(rules, needs_windows=self.oracle.windows, metrics=metrics)
+        suite = self.program == "hmm-tests"
+        return Oracle(rules, needs_windows=self.oracle.windows, metrics=metrics, suite=suite)
 
     def limits(self, boot: BootConfig) -> Thresholds:
         """What the watcher takes a silence of this guest for."""

@@ -21,7 +21,7 @@ from harness.bisect.session import Session, Setup
 from harness.cache import digest
 from harness.display import Display
 from harness.experiment.compare import set_stage
-from harness.experiment.kernels import BootableKernel
+from harness.experiment.kernels import BootableKernel, workshop_for
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage
 from harness.process import command_line
@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             f"{setup.scenario.name}, preempt={setup.experiment.boot.preempt}, {arguments.method}, confidence "
             f"{arguments.confidence:g}; {folder}"
         )
-        conclusion = Session(subject, method, setup, records, workshop).run()
+        conclusion = Session(subject, method, setup, records, workshop_for(asked.experiment, workshop)).run()
         done = Bisection(
             folder=folder,
             subject=subject,

@@ -25,4 +25,5 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     plan = boot_plan(kernel, experiment.boot, stage, kernel.build.boot_image)
     display.note(f"{kernel.build.release}: a shell on the guest's console; exit ends it, or Ctrl-A x")
     display.close()
-    return 0 if run_shell(plan, kernel.programs.init, program_entries(kernel.programs)) == 0 else 3
+    entries = program_entries(kernel.programs, kernel.hmm_tests)
+    return 0 if run_shell(plan, kernel.programs.init, entries) == 0 else 3

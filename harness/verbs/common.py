@@ -22,6 +22,7 @@ from harness.experiment.kernels import (
     get_tree,
     kernel_of,
     make_kernel,
+    workshop_for,
 )
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage
@@ -53,7 +54,7 @@ def ready(
     arguments: argparse.Namespace, experiment: Experiment, patches: Sequence[str], display: Display
 ) -> tuple[BootableKernel, Stage]:
     """The kernel that is named, built, and the stage to boot it on."""
-    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    workshop = workshop_for(experiment, Workshop.at(arguments.cache, display, arguments.jobs))
     tree = get_tree(experiment.tree, workshop, experiment.tarball)
     check_version(experiment, tree)
     machine = pick_machine(experiment.boot.machine)

@@ -13,6 +13,8 @@ class OutcomeKind(StrEnum):
     COMPLETED = "completed"
     #: Ran to its end, but the window it is about was never hit.
     NOT_EXERCISED = "not_exercised"
+    #: A suite of tests ran, and a case of it failed, or its results are not all there.
+    TEST_FAILED = "test_failed"
     #: Alive, a metric crossed its threshold.
     STARVED = "starved"
     #: A cycle of waiters, proven from the guest's memory.

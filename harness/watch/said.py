@@ -6,7 +6,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from harness.guest.protocol import End, ErrorMessage, Exit, Hello, Iteration, ProgressMessage, Start
+from harness.guest.protocol import (
+    End,
+    ErrorMessage,
+    Exit,
+    Hello,
+    Iteration,
+    Ktap,
+    ProgramEnd,
+    ProgressMessage,
+    Start,
+)
+from harness.watch.ktap import KtapReader
 from harness.watch.observation import AgentMessage, Observation, ProgressMark
 
 
@@ -26,6 +37,9 @@ class Said:
     errors: list[str] = field(default_factory=list)
     #: What the stressor measured, as its end said.
     metrics: dict[str, float] = field(default_factory=dict)
+    #: What a suite of tests said, and how its program ended.
+    tests: KtapReader = field(default_factory=KtapReader)
+    program: ProgramEnd | None = None
     #: When the stressor last got on, by the host's clock.
     moves: list[float] = field(default_factory=list)
 
@@ -53,8 +67,12 @@ class Said:
                 self.open_hit = False
             case ProgressMessage():
                 self.open_hit = bool(message.window and message.window.hit)
+            case Ktap():
+                self.tests.feed(message.line)
+                self.iterations = self.tests.done
             case End():
                 self.end = observation
+                self.program = message.program
                 self.metrics = dict(message.metrics)
                 self.iterations = max(self.iterations, message.iterations)
                 self.reported = max(self.reported, message.windows)

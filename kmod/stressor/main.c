@@ -20,6 +20,7 @@ static const struct scenario *const scenarios[] = {
 	&ioctl_check,
 	&idle,
 	&slow_progress,
+	&upstream_hmm_tests,
 };
 
 static void show_help(void)

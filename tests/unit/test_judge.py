@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.judge import MetricLimit, Oracle, Outcome, Signature, StackRule, judge, latest
+from harness.judge import judge, latest
+from harness.outcome import MetricLimit, Oracle, Outcome, Signature, StackRule
 from harness.target.protocol import AgentLine, ConsoleData, GuestEnded, RawEvent
 from harness.watch.console import ConsoleEvent
 from harness.watch.kinds import OutcomeKind

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.judge import Outcome, Signature, judge
+from harness.judge import judge
+from harness.outcome import Outcome, Signature
 from harness.scenario.catalogue import load_scenario
 from harness.target.protocol import GuestEnded, RawEvent
 from harness.watch.console import ConsoleEvent

@@ -21,7 +21,7 @@ from harness.experiment.statistics import (
     tally,
     trials_needed,
 )
-from harness.judge import Outcome
+from harness.outcome import Outcome
 from harness.watch.kinds import OutcomeKind
 
 
