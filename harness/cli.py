@@ -19,8 +19,9 @@ from harness.errors import HarnessError, InfraError
 INTERRUPTED = 130
 
 EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; bisect: one culprit, checked; classify:
-nothing found; diagnose: no cycle; replay: identical; selftest: all as expected; siblings: no bug, all read),
-1 another verdict, 2 bad input, 3 a fault of the machine, 130 interrupted"""
+nothing found; diagnose: no cycle; replay: identical; selftest: all as expected; siblings: no bug, all read;
+matrix: every cell has an answer), 1 another verdict, 2 bad input, 3 a fault of the machine, 130
+interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,6 +109,31 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--kernel", required=True, help="a kernel of the experiment")
     _trial_options(run)
     run.set_defaults(verb="run")
+
+    matrix = commands.add_parser(
+        "matrix", help="scenarios x kernels x preemption models x CPUs, in one table"
+    )
+    matrix.add_argument("matrix", nargs="?", help="a YAML file or a built-in name (default: fits the tree)")
+    matrix.add_argument(
+        "--scenario", action="append", default=[], dest="scenarios", metavar="NAME",
+        help="only this scenario of the matrix (repeatable)",
+    )  # fmt: skip
+    matrix.add_argument(
+        "--kernel", action="append", default=[], dest="kernels", metavar="NAME",
+        help="only this kernel of the matrix (repeatable)",
+    )  # fmt: skip
+    matrix.add_argument("--trials", type=int, metavar="N", help="trials a cell, of all scenarios")
+    matrix.add_argument(
+        "--tree", help="debian[:PACKAGE], tarball:URL#sha256=HEX, git:URL[@REV] or folder:PATH"
+    )
+    matrix.add_argument(
+        "--plan", action="store_true", help="say what would be run and what not, and run nothing"
+    )
+    matrix.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted matrix")
+    matrix.add_argument("--jobs", type=_jobs, default=0, help="parallel compile jobs (default: CPUs + 1)")
+    matrix.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _folders(matrix)
+    matrix.set_defaults(verb="matrix")
 
     bisect = commands.add_parser(
         "bisect", help="which commit, patch or symbol brought a bug that shows only sometimes"

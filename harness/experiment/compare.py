@@ -7,27 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config import BootConfig, Experiment
-from harness.deadline import Deadline
+from harness.config import Experiment
 from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel, make_kernel, workshop_for
 from harness.experiment.options import Workshop
 from harness.experiment.sequential import e_value
 from harness.experiment.statistics import ArmTally, Sequential, Verdict, VerdictKind, decide, tally
 from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint, run_trial
-from harness.kernel.build import KernelBuild
 from harness.kernel.tree import KernelTree
 from harness.process import command_line
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
 from harness.scenario.catalogue import scenario_values
-from harness.target.accel import choose_accel
 from harness.target.protocol import Machine
-from harness.target.qemu import QemuTarget
 from harness.target.repro import write_repro
 from harness.watch.kinds import OutcomeKind
-
-#: Booting a guest on KVM to see whether it runs may take so long, s.
-ACCEL_LIMIT_S = 60.0
 
 HEADER = ("trial", "arm", "kernel", "seed", "outcome", "windows", "iterations", "seconds")
 
@@ -62,19 +55,6 @@ def arm_kernels(
         name: make_kernel(tree, experiment.kernels[arm.kernel], arm.patches, machine, workshop)
         for name, arm in experiment.arms.items()
     }
-
-
-def set_stage(boot: BootConfig, machine: Machine, kernel: KernelBuild, workshop: Workshop) -> Stage:
-    """QEMU on this machine, on KVM only if a guest has been seen to run on it."""
-    accel = choose_accel(
-        "tcg" if boot.clock == "virtual" else boot.accel,
-        kernel.boot_image,
-        machine,
-        workshop.cache,
-        workshop.progress,
-        Deadline.after(ACCEL_LIMIT_S),
-    )
-    return Stage(QemuTarget(), machine, accel)
 
 
 def compare(

@@ -243,16 +243,18 @@ def all_finished(folder: Path) -> list[tuple[str, TrialResult]]:
 
 
 def finished_trials(folder: Path, fingerprints: Mapping[str, str]) -> dict[tuple[str, int], TrialResult]:
-    """The finished trials of a run, by arm and index.
+    """The finished trials of the arms that `fingerprints` names, by arm and index.
 
-    UserError if one of them ran another kernel, module or stressor than `fingerprints` names for its arm.
+    UserError if one of them ran another kernel, module or stressor than it names for the arm.
     """
     found = {}
     for fingerprint, result in all_finished(folder):
-        if fingerprint != fingerprints.get(result.arm):
+        if result.arm not in fingerprints:
+            continue
+        if fingerprint != fingerprints[result.arm]:
             raise UserError(
                 f"{folder / result.folder} ran another kernel, module or stressor than there is now",
-                hint="start a new comparison: its trials cannot be counted with these",
+                hint="start a new run: its trials cannot be counted with these",
             )
         found[(result.arm, result.index)] = result
     return found

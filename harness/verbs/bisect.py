@@ -20,9 +20,9 @@ from harness.bisect.report import Bisection, bisection_json
 from harness.bisect.session import Session, Setup
 from harness.cache import digest
 from harness.display import Display
-from harness.experiment.compare import set_stage
 from harness.experiment.kernels import BootableKernel, workshop_for
 from harness.experiment.options import Workshop
+from harness.experiment.stage import set_stage
 from harness.experiment.trial import Stage
 from harness.process import command_line
 from harness.results.lock import alone_in

@@ -14,7 +14,6 @@ from harness.arguments import experiment_from, experiment_named
 from harness.config import Experiment
 from harness.disk import write_atomically
 from harness.display import Display
-from harness.experiment.compare import set_stage
 from harness.experiment.kernels import (
     BootableKernel,
     check_version,
@@ -25,6 +24,7 @@ from harness.experiment.kernels import (
     workshop_for,
 )
 from harness.experiment.options import Workshop
+from harness.experiment.stage import set_stage
 from harness.experiment.trial import Stage
 from harness.process import command_line
 from harness.results.lock import alone_in

@@ -13,10 +13,11 @@ from harness.arguments import changed_by, command_of, experiment_from, experimen
 from harness.config import Experiment
 from harness.display import Display
 from harness.errors import UserError
-from harness.experiment.compare import arm_kernels, compare, set_stage
+from harness.experiment.compare import arm_kernels, compare
 from harness.experiment.kernels import check_version, experiment_for, get_tree
 from harness.experiment.options import Workshop
 from harness.experiment.report import comparison_json
+from harness.experiment.stage import set_stage
 from harness.experiment.statistics import VerdictKind
 from harness.results.runfolder import (
     EXPERIMENT,

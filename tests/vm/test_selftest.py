@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment.compare import set_stage
+from harness.experiment.stage import set_stage
 from harness.experiment.options import Workshop
 from harness.selftest.cases import CASES, choose_cases, load_cases
 from harness.selftest.run import run_case

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a matrix to its cells in the order they are run, each kernel's together; and why some cannot be."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.config import BootConfig, Preempt
+from harness.deadline import Deadline
+from harness.errors import UserError
+from harness.experiment.kernels import kernel_request, resolve_patches
+from harness.experiment.options import BUILD_LIMIT_S, Workshop
+from harness.kernel.build import BuildRequest, resolved_config
+from harness.kernel.patches import in_range
+from harness.kernel.tree import KernelTree
+from harness.matrix.model import Matrix, ScenarioEntry
+from harness.scenario.catalogue import Scenario, Value, load_scenario
+from harness.target.protocol import Machine
+
+
+@dataclass(frozen=True)
+class PlannedKernel:
+    """A kernel of the matrix. Without a `request` it cannot be built from this tree, for the `reason`."""
+
+    name: str
+    version: str
+    request: BuildRequest | None
+    #: The .config it would be built with.
+    config: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One scenario on one kernel under one preemption model with so many CPUs."""
+
+    entry: ScenarioEntry
+    kernel: str
+    preempt: Preempt
+    cpus: int
+    trials: int
+    #: Why it cannot be, or is not wanted; empty: it is run.
+    reason: str = ""
+
+    @property
+    def arm(self) -> str:
+        """Names the cell among the trials of a run."""
+        return f"{self.entry.name}.{self.kernel}.{self.preempt}.{self.cpus}"
+
+    @property
+    def scenario(self) -> Scenario:
+        """The catalogue's entry."""
+        return load_scenario(self.entry.scenario)
+
+    def boot(self, matrix: Matrix) -> BootConfig:
+        """Its guest."""
+        return matrix.boot.model_copy(update={"preempt": self.preempt, "cpus": self.cpus})
+
+    def values(self) -> dict[str, Value]:
+        """All parameters of its scenario."""
+        return self.scenario.values(self.entry.set)
+
+
+def plan_kernels(
+    matrix: Matrix, tree: KernelTree, machine: Machine, workshop: Workshop
+) -> dict[str, PlannedKernel]:
+    """What each kernel is built from, and with which configuration; nothing is compiled."""
+    planned = {}
+    for name, wanted in matrix.kernels.items():
+        try:
+            request = kernel_request(tree, resolve_patches(wanted.patches, tree), wanted, machine)
+            deadline = Deadline.after(BUILD_LIMIT_S)
+            config = resolved_config(request, workshop.cache, workshop.progress, deadline)
+        except UserError as error:
+            planned[name] = PlannedKernel(name, tree.version, None, reason=error.message.splitlines()[0])
+        else:
+            planned[name] = PlannedKernel(name, tree.version, request, config)
+    return planned
+
+
+def preemption_models(version: str, config: str) -> frozenset[Preempt]:
+    """The models a kernel takes on its command line.
+
+    `sched_dynamic_mode()`, kernel/sched/core.c: lazy only where the architecture has it, and from 7.0 on none
+    and voluntary only where it has not; full always. 6.12 has no lazy.
+    """
+    lines = config.splitlines()
+    if "CONFIG_PREEMPT_DYNAMIC=y" not in lines:
+        return frozenset()
+    lazy = "CONFIG_ARCH_HAS_PREEMPT_LAZY=y" in lines
+    models: set[Preempt] = {"full"}
+    if lazy:
+        models.add("lazy")
+    if not lazy or in_range(version, "<7.0"):
+        models |= {"none", "voluntary"}
+    return frozenset(models)
+
+
+def plan_cells(matrix: Matrix, kernels: Mapping[str, PlannedKernel]) -> tuple[Cell, ...]:
+    """All cells, in the order they are run. UserError if none of them can be."""
+    cells = tuple(_cells(matrix, build_order(kernels), kernels))
+    if all(cell.reason for cell in cells):
+        reasons = dict.fromkeys(cell.reason for cell in cells)
+        raise UserError(
+            "no cell of the matrix can be run: " + "; ".join(reasons),
+            hint="change its kernels, scenarios or preemption models",
+        )
+    return cells
+
+
+def build_order(kernels: Mapping[str, PlannedKernel]) -> list[str]:
+    """The names, so that each kernel is built once: those of one configuration follow one another (what
+    differs between them is a file or two), those of the most frequent one first."""
+    counts = Counter(kernel.config for kernel in kernels.values())
+    first = {config: number for number, config in enumerate(counts)}
+    return sorted(kernels, key=lambda name: (-counts[kernels[name].config], first[kernels[name].config]))
+
+
+def _cells(matrix: Matrix, order: Sequence[str], kernels: Mapping[str, PlannedKernel]) -> Iterator[Cell]:
+    for name, entry in itertools.product(order, matrix.scenarios):
+        if name not in (entry.kernels or matrix.kernels):
+            continue
+        places = itertools.product(entry.preempt or matrix.preempt, entry.cpus or matrix.cpus)
+        for preempt, cpus in places:
+            cell = Cell(entry, name, preempt, cpus, entry.trials or matrix.trials)
+            yield Cell(entry, name, preempt, cpus, cell.trials, _why_not(matrix, cell, kernels[name]))
+
+
+def _why_not(matrix: Matrix, cell: Cell, kernel: PlannedKernel) -> str:
+    """Why a cell cannot be; empty if it can."""
+    for exclusion in matrix.exclude:
+        if exclusion.covers(cell.entry.name, cell.kernel, cell.preempt, cell.cpus):
+            return f"left out: {exclusion.why}"
+    if kernel.request is None:
+        return kernel.reason
+    models = preemption_models(kernel.version, kernel.config)
+    if cell.preempt not in models:
+        return f"{cell.kernel} has no preempt={cell.preempt}, only {', '.join(sorted(models)) or 'its own'}"
+    try:
+        cell.scenario.check(cell.boot(matrix), cell.values())
+        cell.scenario.check_kernel(kernel.version, kernel.config)
+    except UserError as error:
+        return error.message
+    return ""

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A matrix from its plan to its last trial: kernel after kernel, and on each its cells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from statistics import mean
+
+from harness.display import elapsed
+from harness.errors import UserError
+from harness.experiment.kernels import BootableKernel, finish_kernel
+from harness.experiment.options import Workshop
+from harness.experiment.stage import set_stage
+from harness.experiment.trial import Stage, TrialPlan, fingerprint, run_trial
+from harness.guest.preempt import PreemptionError
+from harness.kernel.make import BuildError
+from harness.matrix.model import Matrix
+from harness.matrix.plan import Cell, PlannedKernel
+from harness.process import command_line
+from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
+from harness.target.protocol import Machine
+from harness.watch.kinds import OutcomeKind
+
+HEADER = ("trial", "scenario", "kernel", "preempt", "cpus", "outcome", "windows", "seconds")
+
+
+class State(StrEnum):
+    """How far a cell came."""
+
+    #: All its trials were run.
+    DONE = "done"
+    #: It cannot be, or was left out.
+    NOT_APPLICABLE = "not applicable"
+    #: Its kernel cannot be built, or does not come up as asked.
+    FAILED = "failed"
+    #: The matrix has not come to it.
+    OPEN = "open"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell, and what came of it."""
+
+    cell: Cell
+    state: State
+    results: tuple[TrialResult, ...] = ()
+    #: Why it has no trials, or not all of them.
+    reason: str = ""
+
+
+class Session:
+    """Runs a matrix. What it knows is in the run's folder, so that it can be ended at any moment."""
+
+    def __init__(
+        self, matrix: Matrix, cells: Sequence[Cell], folder: Path, workshop: Workshop, machine: Machine
+    ) -> None:
+        self._matrix = matrix
+        self._folder = folder
+        self._workshop = workshop
+        self._progress = workshop.progress
+        self._machine = machine
+        self._stage: Stage | None = None
+        #: By the cell's arm.
+        self._found = {cell.arm: _untried(cell) for cell in cells}
+        self._rows: list[tuple[str, ...]] = []
+        self._spent = _Spent()
+
+    @property
+    def found(self) -> tuple[CellResult, ...]:
+        """All cells as far as they came."""
+        return tuple(self._found.values())
+
+    def run(self, kernels: Mapping[str, PlannedKernel], after_each: Callable[[], None]) -> None:
+        """Go through all cells; `after_each` is called when a kernel is done.
+
+        A kernel that cannot be built fails its cells, and the others go on. InfraError: the machine fails.
+        """
+        names = dict.fromkeys(cell.kernel for cell in self._open())
+        for number, name in enumerate(names, start=1):
+            mine = [cell for cell in self._open() if cell.kernel == name]
+            self._progress.note(f"kernel {number} of {len(names)}: {name}, {self._left()}")
+            try:
+                kernel = self._kernel(kernels[name])
+            except (BuildError, UserError) as error:
+                reason = f"{name} cannot be built: {error.message.splitlines()[0]}"
+                self._found |= {cell.arm: CellResult(cell, State.FAILED, (), reason) for cell in mine}
+                self._progress.note(reason)
+            else:
+                done = finished_trials(self._folder, {cell.arm: fingerprint(kernel) for cell in mine})
+                for cell in mine:
+                    self._found[cell.arm] = self._cell(cell, kernel, done)
+            after_each()
+
+    def _open(self) -> list[Cell]:
+        return [found.cell for found in self._found.values() if found.state is State.OPEN]
+
+    def _kernel(self, planned: PlannedKernel) -> BootableKernel:
+        assert planned.request
+        begin = time.monotonic()
+        kernel = finish_kernel(planned.request, self._workshop)
+        self._spent.builds.append(time.monotonic() - begin)
+        return kernel
+
+    def _cell(
+        self, cell: Cell, kernel: BootableKernel, done: Mapping[tuple[str, int], TrialResult]
+    ) -> CellResult:
+        """Run what is missing of a cell. Its first trial tells whether the others can say anything."""
+        results: list[TrialResult] = []
+        for index in range(1, cell.trials + 1):
+            result = done.get((cell.arm, index))
+            if result is None:
+                self._progress.table(HEADER, self._rows, running=f"{cell.arm}, trial {index}; {self._left()}")
+                try:
+                    result = run_trial(self._plan(cell, index, kernel), self._folder)
+                except PreemptionError as error:
+                    return CellResult(cell, State.FAILED, tuple(results), error.message)
+                self._spent.trials.append((cell.entry.name, result.seconds))
+            results.append(result)
+            self._rows.append(_row(cell, result))
+            self._progress.table(HEADER, self._rows)
+            if index == 1 and result.kind is OutcomeKind.INFRA_ERROR:
+                return CellResult(cell, State.FAILED, (result,), f"the first trial: {result.title}")
+        return CellResult(cell, State.DONE, tuple(results))
+
+    def _plan(self, cell: Cell, index: int, kernel: BootableKernel) -> TrialPlan:
+        boot = cell.boot(self._matrix)
+        self._stage = self._stage or set_stage(boot, self._machine, kernel.build, self._workshop)
+        seed = self._matrix.seed + index - 1
+        return TrialPlan(
+            arm=cell.arm,
+            index=index,
+            seed=seed,
+            scenario=cell.scenario,
+            values=cell.values(),
+            kernel=kernel,
+            boot=boot,
+            stage=self._stage,
+            timeout_s=self._matrix.trial_timeout_s,
+            image_mb=self._matrix.memory_image_mb,
+            command=trial_command(cell, seed, self._folder),
+        )
+
+    def _left(self) -> str:
+        cells = self._open()
+        names = {cell.kernel for cell in cells}
+        wanted = [cell.entry.name for cell in cells for _ in range(cell.trials)]
+        left_s = self._spent.left_s(wanted, len(names))
+        about = f", about {elapsed(left_s)}" if left_s is not None else ""
+        return f"{len(cells)} cells left{about}"
+
+
+class _Spent:
+    """What builds and trials took in this session, s."""
+
+    def __init__(self) -> None:
+        self.builds: list[float] = []
+        self.trials: list[tuple[str, float]] = []
+
+    def left_s(self, trials: Sequence[str], builds: int) -> float | None:
+        """What so many builds and trials, by the names of their scenarios, will take; None: nobody knows."""
+        if not self.trials:
+            return None
+        all_of_them = mean(seconds for _, seconds in self.trials)
+        total = builds * mean(self.builds) if self.builds else 0.0
+        for name in dict.fromkeys(trials):
+            own = [seconds for scenario, seconds in self.trials if scenario == name]
+            total += trials.count(name) * (mean(own) if own else all_of_them)
+        return total
+
+
+def trial_command(cell: Cell, seed: int, folder: Path) -> str:
+    """The command that runs one trial again."""
+    argv = [program(), "run", "--experiment", str(folder / EXPERIMENT), "--kernel", cell.kernel]
+    argv += ["--scenario", cell.entry.scenario]
+    argv += [word for name, value in cell.entry.set.items() for word in ("--set", f"{name}={value}")]
+    return command_line([*argv, "--preempt", cell.preempt, "--cpus", str(cell.cpus), "--seed", str(seed)])
+
+
+def _untried(cell: Cell) -> CellResult:
+    return CellResult(cell, State.NOT_APPLICABLE if cell.reason else State.OPEN, (), cell.reason)
+
+
+def _row(cell: Cell, result: TrialResult) -> tuple[str, ...]:
+    bug = " (the bug)" if result.is_bug else ""
+    place = (cell.entry.name, cell.kernel, cell.preempt, str(cell.cpus))
+    return (str(result.index), *place, f"{result.kind}{bug}", str(result.windows), f"{result.seconds:.1f}")

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`hmm-harness matrix`: 0 if every cell that can be has an answer, else 1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.arguments import command_of
+from harness.config import parse_tree, validated
+from harness.disk import write_atomically
+from harness.display import Display
+from harness.errors import UserError
+from harness.experiment.kernels import get_tree
+from harness.experiment.options import Workshop
+from harness.kernel.patches import in_range
+from harness.kernel.tree import KernelTree
+from harness.matrix.model import (
+    MATRIX,
+    Matrix,
+    matrix_for,
+    matrix_named,
+    matrix_values,
+    restricted,
+    write_matrix,
+)
+from harness.matrix.plan import Cell, plan_cells, plan_kernels
+from harness.matrix.report import Report, matrix_json, matrix_markdown, matrix_text
+from harness.matrix.session import Session
+from harness.results.runfolder import (
+    keep_patches,
+    make_run_folder,
+    open_record,
+    program,
+    read_record,
+    write_experiment,
+)
+from harness.suggest import did_you_mean
+from harness.target.machine import pick_machine
+from harness.verbs.common import kept_in
+
+#: A matrix whose only use is to say which tree is wanted when none was named.
+DEFAULT_MATRIX = "fixes-7"
+
+
+def main(arguments: argparse.Namespace, display: Display) -> int:
+    """Carry the verb out; its exit status."""
+    begin = time.monotonic()
+    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    folder = record = None
+    if arguments.resume:
+        folder, matrix, record = _to_resume(arguments)
+        tree = get_tree(matrix.tree, workshop, matrix.tarball)
+        if tree.description != record["tree"]:
+            raise UserError(
+                f"{folder} is of {record['tree']}; the tree is {tree.description} by now",
+                hint="start a new matrix, or name the tree with --tree",
+            )
+    else:
+        matrix, tree = _to_run(arguments, workshop, display)
+    machine = pick_machine(matrix.boot.machine)
+    kernels = plan_kernels(matrix, tree, machine, workshop)
+    cells = plan_cells(matrix, kernels)
+    if arguments.plan:
+        return _show_plan(cells, arguments, display)
+    if folder is None:
+        folder, matrix = _new_folder(arguments, matrix)
+    again = str(record["reproduce"]) if record else command_of(arguments)
+    earlier_s = float(record.get("seconds", 0.0)) if record else 0.0
+    session = Session(matrix, cells, folder, workshop, machine)
+
+    def report() -> Report:
+        guests = f"{machine}, {matrix.boot.accel} acceleration, {matrix.boot.clock} clock"
+        day = time.strftime("%Y-%m-%d")
+        spent_s = round(earlier_s + time.monotonic() - begin, 1)
+        return Report(matrix, session.found, folder, tree.description, guests, day, spent_s, again)
+
+    facts = {"verb": "matrix", "tree": tree.description, "reproduce": again, "seconds": earlier_s}
+    with open_record(folder, facts) as update:
+
+        def keep() -> None:
+            """What there is by now; another start adds its time."""
+            markdown = matrix_markdown(report(), f"Matrix of {tree.description}")
+            write_atomically(folder / "report.md", markdown.encode())
+            facts["seconds"] = report().seconds
+            update("running")
+
+        with kept_in(folder, display, [program(), "matrix", "--resume", str(folder)]):
+            session.run(kernels, keep)
+        done = report()
+        text, result = matrix_text(done), matrix_json(done)
+        write_atomically(folder / "report.txt", f"{text.strip()}\n".encode())
+        update("finished", result=result)
+    display.close()
+    print(text, file=display.stream)
+    if arguments.json:
+        print(json.dumps(result), flush=True)
+    return 0 if done.complete else 1
+
+
+def _to_run(arguments: argparse.Namespace, workshop: Workshop, display: Display) -> tuple[Matrix, KernelTree]:
+    """The matrix that is asked for, with the command line's changes, and its tree."""
+    matrix = _changed(matrix_named(arguments.matrix or DEFAULT_MATRIX), arguments)
+    tree = get_tree(matrix.tree, workshop, matrix.tarball)
+    if not arguments.matrix:
+        name, builtin = matrix_for(tree.version)
+        display.note(f"{tree.description}: matrix {name}")
+        matrix = _changed(builtin, arguments)
+    if matrix.versions and not in_range(tree.version, matrix.versions):
+        raise UserError(
+            f"the matrix is for kernels {matrix.versions}, {tree.description} is {tree.version}",
+            hint="choose another tree (--tree) or another matrix",
+        )
+    return matrix, tree
+
+
+def _changed(matrix: Matrix, arguments: argparse.Namespace) -> Matrix:
+    """The matrix with the command line's tree, trials and choice of rows. UserError for an unknown one."""
+    _known("scenario", arguments.scenarios, [entry.name for entry in matrix.scenarios])
+    _known("kernel", arguments.kernels, list(matrix.kernels))
+    values = matrix_values(restricted(matrix, arguments.scenarios, arguments.kernels))
+    if arguments.tree:
+        values["tree"] = parse_tree(arguments.tree).model_dump(mode="json")
+    if arguments.trials is not None:
+        values["trials"] = arguments.trials
+        for entry in values["scenarios"]:
+            entry.pop("trials", None)
+    return validated(Matrix, values, "the command line")
+
+
+def _known(kind: str, chosen: list[str], known: list[str]) -> None:
+    for name in chosen:
+        if name not in known:
+            raise UserError(
+                f"the matrix has no {kind} {name!r}{did_you_mean(name, known)}",
+                hint=f"{kind}s: {', '.join(known)}",
+            )
+
+
+def _new_folder(arguments: argparse.Namespace, matrix: Matrix) -> tuple[Path, Matrix]:
+    """A folder that holds all that is needed to go on, and the matrix with its patches in it."""
+    folder = make_run_folder(arguments.out.resolve(), "matrix")
+    experiment = keep_patches(folder, matrix.as_experiment())
+    matrix = matrix.model_copy(update={"kernels": experiment.kernels})
+    write_experiment(folder, experiment)
+    write_matrix(folder, matrix)
+    return folder, matrix
+
+
+def _to_resume(arguments: argparse.Namespace) -> tuple[Path, Matrix, dict[str, Any]]:
+    """The folder, the matrix and the record of one that was interrupted."""
+    folder: Path = arguments.resume.resolve()
+    record = read_record(folder)
+    if record.get("verb") != "matrix":
+        raise UserError(f"{folder} is not the folder of a matrix", hint=f"give the one that holds {MATRIX}")
+    if record["state"] == "finished":
+        raise UserError(f"{folder} is finished", hint=f"see {folder}/report.md")
+    names = {"matrix": "a matrix", "scenarios": "--scenario", "kernels": "--kernel"}
+    given = ("matrix", "tree", "trials", "scenarios", "kernels")
+    changed = [names.get(name, f"--{name}") for name in given if getattr(arguments, name)]
+    if changed:
+        raise UserError(f"--resume takes the matrix as it was, not {', '.join(changed)}")
+    return folder, matrix_named(str(folder / MATRIX)), record
+
+
+def _show_plan(cells: tuple[Cell, ...], arguments: argparse.Namespace, display: Display) -> int:
+    """What would be run, in order, and what not."""
+    display.close()
+    rows = [
+        {
+            "scenario": cell.entry.name,
+            "kernel": cell.kernel,
+            "preempt": cell.preempt,
+            "cpus": cell.cpus,
+            "trials": 0 if cell.reason else cell.trials,
+            "reason": cell.reason,
+        }
+        for cell in cells
+    ]
+    if arguments.json:
+        print(json.dumps({"schema": 1, "plan": rows}), flush=True)
+    for row in rows if not arguments.json else ():
+        what = f"not applicable: {row['reason']}" if row["reason"] else f"{row['trials']} trials"
+        print(f"{row['kernel']}  {row['scenario']}  {row['preempt']}, {row['cpus']} CPUs: {what}")
+    return 0
