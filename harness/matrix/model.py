@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A matrix's file to frozen values: scenarios x kernels x preemption models x CPUs, all its errors at once."""
+"""A matrix's file to frozen values: scenarios x kernels x preemption models x CPUs, all errors at once."""
 
 from __future__ import annotations
 

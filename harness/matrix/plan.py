@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.config import BootConfig, Preempt
 from harness.deadline import Deadline
@@ -38,6 +39,8 @@ class Cell:
     """One scenario on one kernel under one preemption model with so many CPUs."""
 
     entry: ScenarioEntry
+    #: The catalogue's entry.
+    scenario: Scenario
     kernel: str
     preempt: Preempt
     cpus: int
@@ -49,11 +52,6 @@ class Cell:
     def arm(self) -> str:
         """Names the cell among the trials of a run."""
         return f"{self.entry.name}.{self.kernel}.{self.preempt}.{self.cpus}"
-
-    @property
-    def scenario(self) -> Scenario:
-        """The catalogue's entry."""
-        return load_scenario(self.entry.scenario)
 
     def boot(self, matrix: Matrix) -> BootConfig:
         """Its guest."""
@@ -75,10 +73,15 @@ def plan_kernels(
             deadline = Deadline.after(BUILD_LIMIT_S)
             config = resolved_config(request, workshop.cache, workshop.progress, deadline)
         except UserError as error:
-            planned[name] = PlannedKernel(name, tree.version, None, reason=error.message.splitlines()[0])
+            planned[name] = PlannedKernel(name, tree.version, None, reason=one_line(error.message))
         else:
             planned[name] = PlannedKernel(name, tree.version, request, config)
     return planned
+
+
+def one_line(message: str) -> str:
+    """An error's message for a table's note."""
+    return textwrap.shorten(message, 300, placeholder=" ...")
 
 
 def preemption_models(version: str, config: str) -> frozenset[Preempt]:
@@ -120,13 +123,13 @@ def build_order(kernels: Mapping[str, PlannedKernel]) -> list[str]:
 
 
 def _cells(matrix: Matrix, order: Sequence[str], kernels: Mapping[str, PlannedKernel]) -> Iterator[Cell]:
-    for name, entry in itertools.product(order, matrix.scenarios):
+    scenarios = [(entry, load_scenario(entry.scenario)) for entry in matrix.scenarios]
+    for name, (entry, scenario) in itertools.product(order, scenarios):
         if name not in (entry.kernels or matrix.kernels):
             continue
-        places = itertools.product(entry.preempt or matrix.preempt, entry.cpus or matrix.cpus)
-        for preempt, cpus in places:
-            cell = Cell(entry, name, preempt, cpus, entry.trials or matrix.trials)
-            yield Cell(entry, name, preempt, cpus, cell.trials, _why_not(matrix, cell, kernels[name]))
+        for place in itertools.product(entry.preempt or matrix.preempt, entry.cpus or matrix.cpus):
+            cell = Cell(entry, scenario, name, *place, trials=entry.trials or matrix.trials)
+            yield replace(cell, reason=_why_not(matrix, cell, kernels[name]))
 
 
 def _why_not(matrix: Matrix, cell: Cell, kernel: PlannedKernel) -> str:
@@ -138,7 +141,7 @@ def _why_not(matrix: Matrix, cell: Cell, kernel: PlannedKernel) -> str:
         return kernel.reason
     models = preemption_models(kernel.version, kernel.config)
     if cell.preempt not in models:
-        return f"{cell.kernel} has no preempt={cell.preempt}, only {', '.join(sorted(models)) or 'its own'}"
+        return f"no preempt={cell.preempt} on this kernel, only {', '.join(sorted(models)) or 'its own'}"
     try:
         cell.scenario.check(cell.boot(matrix), cell.values())
         cell.scenario.check_kernel(kernel.version, kernel.config)

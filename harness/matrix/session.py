@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -19,8 +18,9 @@ from harness.experiment.trial import Stage, TrialPlan, fingerprint, run_trial
 from harness.guest.preempt import PreemptionError
 from harness.kernel.make import BuildError
 from harness.matrix.model import Matrix
-from harness.matrix.plan import Cell, PlannedKernel
+from harness.matrix.plan import Cell, PlannedKernel, one_line
 from harness.process import command_line
+from harness.results.matrix import CellState
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
 from harness.target.protocol import Machine
 from harness.watch.kinds import OutcomeKind
@@ -28,25 +28,12 @@ from harness.watch.kinds import OutcomeKind
 HEADER = ("trial", "scenario", "kernel", "preempt", "cpus", "outcome", "windows", "seconds")
 
 
-class State(StrEnum):
-    """How far a cell came."""
-
-    #: All its trials were run.
-    DONE = "done"
-    #: It cannot be, or was left out.
-    NOT_APPLICABLE = "not applicable"
-    #: Its kernel cannot be built, or does not come up as asked.
-    FAILED = "failed"
-    #: The matrix has not come to it.
-    OPEN = "open"
-
-
 @dataclass(frozen=True)
 class CellResult:
     """A cell, and what came of it."""
 
     cell: Cell
-    state: State
+    state: CellState
     results: tuple[TrialResult, ...] = ()
     #: Why it has no trials, or not all of them.
     reason: str = ""
@@ -84,10 +71,10 @@ class Session:
             mine = [cell for cell in self._open() if cell.kernel == name]
             self._progress.note(f"kernel {number} of {len(names)}: {name}, {self._left()}")
             try:
-                kernel = self._kernel(kernels[name])
+                kernel = self._kernel(kernels[name], mine)
             except (BuildError, UserError) as error:
-                reason = f"{name} cannot be built: {error.message.splitlines()[0]}"
-                self._found |= {cell.arm: CellResult(cell, State.FAILED, (), reason) for cell in mine}
+                reason = f"{name} cannot be built: {one_line(error.message)}"
+                self._found |= {cell.arm: CellResult(cell, "failed", (), reason) for cell in mine}
                 self._progress.note(reason)
             else:
                 done = finished_trials(self._folder, {cell.arm: fingerprint(kernel) for cell in mine})
@@ -96,12 +83,14 @@ class Session:
             after_each()
 
     def _open(self) -> list[Cell]:
-        return [found.cell for found in self._found.values() if found.state is State.OPEN]
+        return [found.cell for found in self._found.values() if found.state == "open"]
 
-    def _kernel(self, planned: PlannedKernel) -> BootableKernel:
+    def _kernel(self, planned: PlannedKernel, cells: Sequence[Cell]) -> BootableKernel:
+        """The kernel, and what the guests of its cells run."""
         assert planned.request
         begin = time.monotonic()
-        kernel = finish_kernel(planned.request, self._workshop)
+        tests = any(cell.scenario.program == "hmm-tests" for cell in cells)
+        kernel = finish_kernel(planned.request, replace(self._workshop, hmm_tests=tests))
         self._spent.builds.append(time.monotonic() - begin)
         return kernel
 
@@ -117,14 +106,14 @@ class Session:
                 try:
                     result = run_trial(self._plan(cell, index, kernel), self._folder)
                 except PreemptionError as error:
-                    return CellResult(cell, State.FAILED, tuple(results), error.message)
+                    return CellResult(cell, "failed", tuple(results), error.message)
                 self._spent.trials.append((cell.entry.name, result.seconds))
             results.append(result)
             self._rows.append(_row(cell, result))
             self._progress.table(HEADER, self._rows)
             if index == 1 and result.kind is OutcomeKind.INFRA_ERROR:
-                return CellResult(cell, State.FAILED, (result,), f"the first trial: {result.title}")
-        return CellResult(cell, State.DONE, tuple(results))
+                return CellResult(cell, "failed", (result,), f"the first trial: {result.title}")
+        return CellResult(cell, "done", tuple(results))
 
     def _plan(self, cell: Cell, index: int, kernel: BootableKernel) -> TrialPlan:
         boot = cell.boot(self._matrix)
@@ -181,7 +170,7 @@ def trial_command(cell: Cell, seed: int, folder: Path) -> str:
 
 
 def _untried(cell: Cell) -> CellResult:
-    return CellResult(cell, State.NOT_APPLICABLE if cell.reason else State.OPEN, (), cell.reason)
+    return CellResult(cell, "not applicable" if cell.reason else "open", (), cell.reason)
 
 
 def _row(cell: Cell, result: TrialResult) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from harness.display import elapsed
 from harness.errors import UserError
+from harness.results.matrix import MatrixResult
 from harness.results.runfolder import RECORD, TrialResult, arm_of
 from harness.results.schema import (
     ArmResult,
@@ -20,6 +21,7 @@ from harness.results.schema import (
     TestedKernel,
     read_as,
 )
+from harness.results.tables import matrix_lines
 from harness.results.text import aligned, evidence_lines, splat_lines
 from harness.watch.kinds import OutcomeKind
 
@@ -236,9 +238,15 @@ def tested_row(done: BisectResult, kernel: TestedKernel) -> tuple[str, ...]:
     return (name, str(kernel.trials), str(kernel.reproduced), kernel.verdict, had, f"{title}{reason}")
 
 
+def _matrix(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[str]:
+    done = read_as(MatrixResult, result, f"{folder / RECORD}: result")
+    return matrix_lines(done, folder)
+
+
 _TEXTS: Mapping[str, Callable[[Result, Sequence[TrialResult], Path], list[str]]] = {
     "compare": _compare,
     "run": _run,
     "bisect": _bisect,
     "selftest": _selftest,
+    "matrix": _matrix,
 }

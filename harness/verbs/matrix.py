@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,25 @@ from harness.matrix.model import (
     write_matrix,
 )
 from harness.matrix.plan import Cell, plan_cells, plan_kernels
-from harness.matrix.report import Report, matrix_json, matrix_markdown, matrix_text
+from harness.matrix.report import matrix_result
 from harness.matrix.session import Session
+from harness.results.matrix import MatrixResult
 from harness.results.runfolder import (
     keep_patches,
     make_run_folder,
-    open_record,
     program,
     read_record,
+    resumed_facts,
+    run_facts,
     write_experiment,
 )
+from harness.results.tables import matrix_markdown
 from harness.suggest import did_you_mean
 from harness.target.machine import pick_machine
-from harness.verbs.common import kept_in
+from harness.verbs.common import conclude, kept_in, recorded_in
 
+#: The report for patches/, in the run's folder.
+MARKDOWN = "report.md"
 #: A matrix whose only use is to say which tree is wanted when none was named.
 DEFAULT_MATRIX = "fixes-7"
 
@@ -68,36 +74,39 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         return _show_plan(cells, arguments, display)
     if folder is None:
         folder, matrix = _new_folder(arguments, matrix)
-    again = str(record["reproduce"]) if record else command_of(arguments)
-    earlier_s = float(record.get("seconds", 0.0)) if record else 0.0
+    if record is None:
+        facts = run_facts("matrix", command_of(arguments), tree=tree.description, seconds=0.0)
+    else:
+        facts = resumed_facts(record)
     session = Session(matrix, cells, folder, workshop, machine)
 
-    def report() -> Report:
-        guests = f"{machine}, {matrix.boot.accel} acceleration, {matrix.boot.clock} clock"
-        day = time.strftime("%Y-%m-%d")
-        spent_s = round(earlier_s + time.monotonic() - begin, 1)
-        return Report(matrix, session.found, folder, tree.description, guests, day, spent_s, again)
+    def result() -> MatrixResult:
+        """What there is by now; another start adds its time."""
+        return matrix_result(
+            matrix,
+            session.found,
+            tree=tree.description,
+            guest=f"{machine}, {matrix.boot.memory_mb} MB, {matrix.boot.clock} clock",
+            day=time.strftime("%Y-%m-%d"),
+            seconds=facts["seconds"] + time.monotonic() - begin,
+            reproduce=facts["reproduce"],
+        )
 
-    facts = {"verb": "matrix", "tree": tree.description, "reproduce": again, "seconds": earlier_s}
-    with open_record(folder, facts) as update:
+    def keep(update: Callable[..., None]) -> None:
+        done = result()
+        write_atomically(folder / MARKDOWN, matrix_markdown(done).encode())
+        update("running", seconds=done.seconds)
 
-        def keep() -> None:
-            """What there is by now; another start adds its time."""
-            markdown = matrix_markdown(report(), f"Matrix of {tree.description}")
-            write_atomically(folder / "report.md", markdown.encode())
-            facts["seconds"] = report().seconds
-            update("running")
-
+    with recorded_in(folder, facts) as update:
         with kept_in(folder, display, [program(), "matrix", "--resume", str(folder)]):
-            session.run(kernels, keep)
-        done = report()
-        text, result = matrix_text(done), matrix_json(done)
-        write_atomically(folder / "report.txt", f"{text.strip()}\n".encode())
-        update("finished", result=result)
+            session.run(kernels, lambda: keep(update))
+        done = result()
+        values = done.model_dump(mode="json")
+        text = conclude(folder, "matrix", values, [], update)
     display.close()
     print(text, file=display.stream)
     if arguments.json:
-        print(json.dumps(result), flush=True)
+        print(json.dumps(values), flush=True)
     return 0 if done.complete else 1
 
 

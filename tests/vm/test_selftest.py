@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment.stage import set_stage
 from harness.experiment.options import Workshop
+from harness.experiment.stage import set_stage
 from harness.selftest.cases import CASES, choose_cases, load_cases
 from harness.selftest.run import run_case
 from harness.target.machine import pick_machine

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A matrix of real kernels, killed on the way: it goes on, and repeats no finished trial."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.vm.conftest import HARNESS, Kernels, harness, qemu_of
+
+pytestmark = pytest.mark.vm
+
+MATRIX = """\
+kernels:
+  unfixed: {{patches: {unfixed}}}
+  fixed: {{patches: {fixed}}}
+  broken: {{patches: {broken}}}
+preempt: [none, full]
+scenarios:
+  - {{scenario: trylock-starvation-forced, label: forced}}
+  - {{scenario: trylock-starvation-forced, label: alone, cpus: [1], kernels: [fixed]}}
+trials: 1
+"""
+#: Applies, and does not compile.
+BROKEN = """\
+--- a/mm/hmm.c
++++ b/mm/hmm.c
+@@ -1,3 +1,4 @@
++#error broken on purpose
+ // SPDX-License-Identifier: GPL-2.0-or-later
+ /*
+  * Copyright 2013 Red Hat Inc.
+"""
+
+
+def finished(folder: Path) -> dict[str, str]:
+    """The records of finished trials below the runs in `folder`, by the trials' names."""
+    records = {path.parent.name: path.read_text() for path in folder.glob("*/trials/*/run.json")}
+    return {name: text for name, text in records.items() if json.loads(text)["state"] == "finished"}
+
+
+def test_killed_it_goes_on_and_a_kernel_that_does_not_compile_fails_its_cells_only(
+    newest: Kernels, tmp_path: Path
+) -> None:
+    kernels = newest.experiment.kernels
+    names = {arm: list(kernels[newest.experiment.arms[arm].kernel].patches) for arm in ("unfixed", "fixed")}
+    names["broken"] = [*names["fixed"], "broken.patch"]
+    (tmp_path / "m.yaml").write_text(MATRIX.format(**names))
+    (tmp_path / "broken.patch").write_text(BROKEN)
+    out = tmp_path / "runs"
+    child = subprocess.Popen([str(HARNESS), "matrix", str(tmp_path / "m.yaml"), "--out", str(out)])
+    try:
+        deadline = time.monotonic() + 300
+        while not finished(out) and time.monotonic() < deadline:
+            assert child.poll() is None
+            time.sleep(0.05)
+    finally:
+        child.kill()
+        child.wait()
+    before = finished(out)
+    assert before and not qemu_of(out)
+
+    (folder,) = out.iterdir()
+    ran = harness("matrix", "--resume", str(folder), "--json", out=out)
+    assert ran.status == 1, ran.err  # a kernel of it has no answer
+    assert {name: finished(out)[name] for name in before} == before
+    cells = {(cell["label"], cell["kernel"], cell["preempt"]): cell for cell in ran.json["cells"]}
+    assert cells[("forced", "unfixed", "none")]["outcomes"] == {"livelock": 1}
+    assert cells[("forced", "unfixed", "none")]["rate"] == 1.0
+    for place in (("unfixed", "full"), ("fixed", "none"), ("fixed", "full")):
+        assert cells[("forced", *place)]["outcomes"] == {"completed": 1}
+    broken = cells[("forced", "broken", "full")]
+    assert broken["state"] == "failed" and "broken on purpose" in broken["reason"]
+    alone = cells[("alone", "fixed", "none")]
+    assert alone["state"] == "not applicable" and "needs 2 CPUs" in alone["reason"]
+    assert "1/1 livelock" in (folder / "report.md").read_text()
+
+    again = harness("matrix", "--resume", str(folder), out=out)
+    assert again.status == 2 and "is finished" in again.err
