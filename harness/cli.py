@@ -252,6 +252,17 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
     export.add_argument("--format", required=True, metavar="F", help="an unknown one lists what there is")
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: standard output)")
+    export.add_argument(
+        "--mbox", type=Path, metavar="FILE", help="reply: the mail, or thread, that is replied to"
+    )
+    export.add_argument(
+        "--from",
+        dest="sender",
+        default="",
+        metavar="'NAME <ADDRESS>'",
+        help="reply: (default: as git has it)",
+    )
+    export.add_argument("--origin", default="hmm_harness", help="kcidb: who publishes (default: %(default)s)")
     export.set_defaults(verb="export")
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")

@@ -4,6 +4,20 @@
 from __future__ import annotations
 
 import signal
+import tarfile
+from pathlib import Path
+
+import pytest
 
 # A shell that starts the tests in the background ignores SIGINT, and programs inherit that: Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+RECORDED = Path(__file__).resolve().parent / "data" / "run.tar.xz"
+
+
+@pytest.fixture
+def recorded_run(tmp_path: Path) -> Path:
+    """The folder of a real comparison, whose candidate is a mailed fix; without images and stacks."""
+    with tarfile.open(RECORDED) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "run"

@@ -32,6 +32,7 @@ from harness.judge import judge
 from harness.kernel.build import KernelBuild
 from harness.kmod import GuestPrograms
 from harness.outcome import Outcome
+from harness.results.kernels import keep_kernel
 from harness.results.runfolder import TrialResult, open_record
 from harness.scenario.catalogue import Scenario, Value
 from harness.target.cmdline import KernelParameters, trial_arguments
@@ -145,6 +146,7 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     """
     build = plan.kernel.build
     plan.scenario.check_kernel(build.version, build.config.read_text(encoding="utf-8"))
+    keep_kernel(run_folder, build)
     folder = run_folder / "trials" / f"{plan.index:03d}-{plan.arm}"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from harness.disk import write_atomically
 from harness.display import Display
 from harness.errors import UserError
 from harness.results.formats import FORMATS
+from harness.results.formats.options import Options
 from harness.results.reading import load_run
 from harness.suggest import did_you_mean
 
@@ -24,10 +25,12 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     run = load_run(arguments.run)
     for what in run.damaged:
         print(f"warning: {what}", file=sys.stderr)
-    text = FORMATS[name](run)
+    text = FORMATS[name](run, Options(arguments.mbox, arguments.sender, arguments.origin))
+    # A guest may say what is no character; \udcff is right in JSON, too.
+    data = text.encode("utf-8", errors="backslashreplace")
     if arguments.output:
-        write_atomically(arguments.output, text.encode("utf-8", errors="backslashreplace"))
+        write_atomically(arguments.output, data)
     else:
-        display.stream.write(text)
+        display.stream.write(data.decode())
         display.stream.flush()
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.target.protocol import RawEvent
@@ -30,9 +30,8 @@ def recorded_observations(
     there is no record, or if it is damaged.
     """
     watcher = Watcher(thresholds, symbols, spin_functions)
-    happened: list[RawEvent] = list(replay(folder))
-    looked: list[Examination] = list(recorded_examinations(folder))
-    for item in heapq.merge(happened, looked, key=lambda item: item.host_s):
+    happened: Iterator[RawEvent | Examination] = replay(folder)  # a console may be larger than the memory
+    for item in heapq.merge(happened, recorded_examinations(folder), key=lambda item: item.host_s):
         if item.host_s > until_s:
             break
         if isinstance(item, Examination):

@@ -93,7 +93,8 @@ def test_export_writes_what_is_asked_for(
 ) -> None:
     assert main(["export", str(run), "--format", "jsonl"]) == 0
     shown = capsys.readouterr().out
-    assert [json.loads(line)["kind"] for line in shown.splitlines()] == ["run", "trial", "trial"]
+    kinds = [json.loads(line)["kind"] for line in shown.splitlines()]
+    assert kinds == ["run", "trial", "missing", "trial", "missing"]  # no guest was recorded
     file = tmp_path / "out"
     assert main(["export", str(run), "--format", "jsonl", "-o", str(file)]) == 0
     assert file.read_text() == shown and capsys.readouterr().out == ""

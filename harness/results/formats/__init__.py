@@ -6,8 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from harness.results.formats.jsonl import jsonl
+from harness.results.formats.junit import junit
+from harness.results.formats.kcidb import kcidb
+from harness.results.formats.ktap import ktap
+from harness.results.formats.markdown import markdown
+from harness.results.formats.options import Options
 from harness.results.reading import RunRecord
 
-FORMATS: Mapping[str, Callable[[RunRecord], str]] = {
+FORMATS: Mapping[str, Callable[[RunRecord, Options], str]] = {
+    "junit": junit,
+    "ktap": ktap,
+    "kcidb": kcidb,
     "jsonl": jsonl,
+    "markdown": markdown,
 }

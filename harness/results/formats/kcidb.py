@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""KCIDB: what KernelCI's database takes, in version 5.3 of its schema (kcidb-io checks it in the tests).
+
+A checkout is a tree with its patches, so both arms of a comparison have one of their own. Names are made from
+content: a second run of the same kernel speaks of the same checkout and build.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from harness.cache import digest
+from harness.errors import UserError
+from harness.results.formats.evidence import evidence_text, trial_title
+from harness.results.formats.options import Options
+from harness.results.plain import plain
+from harness.results.reading import RunRecord, TrialRecord
+from harness.results.schema import KernelFacts
+from harness.results.summary import Arm, Summary, summarize
+from harness.watch.kinds import OutcomeKind
+
+#: The longest log_excerpt, in characters.
+_EXCERPT = 16384
+_ORIGIN = re.compile(r"[a-z0-9_]+")
+_COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
+
+#: What is no answer: it did not apply, the test ended without one, or the harness failed.
+_SILENT: Mapping[OutcomeKind, str] = {
+    OutcomeKind.NOT_EXERCISED: "SKIP",
+    OutcomeKind.TIMEOUT: "ERROR",
+    OutcomeKind.TARGET_LOST: "MISS",
+    OutcomeKind.INFRA_ERROR: "MISS",
+}
+
+
+def kcidb(run: RunRecord, options: Options) -> str:
+    """The run as one JSON object. UserError for an origin that the schema does not take."""
+    if not _ORIGIN.fullmatch(options.origin):
+        raise UserError(f"--origin {options.origin!r}: small letters, digits and _ only")
+    summary = summarize(run)
+    checkouts: dict[str, dict[str, Any]] = {}
+    builds: dict[str, dict[str, Any]] = {}
+    tests = []
+    for arm in summary.arms:
+        if arm.kernel is None:
+            continue  # cut short before it was built
+        checkout = _checkout(arm.kernel, options.origin)
+        build = _build(arm.kernel, arm.label, checkout["id"], options.origin)
+        checkouts[checkout["id"]], builds[build["id"]] = checkout, build
+        tests += [_test(summary, arm, trial, build["id"], options.origin) for trial in arm.trials]
+    report = {
+        "version": {"major": 5, "minor": 3},
+        "checkouts": list(checkouts.values()),
+        "builds": list(builds.values()),
+        "tests": tests,
+    }
+    return json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+
+
+def _checkout(kernel: KernelFacts, origin: str) -> dict[str, Any]:
+    tree = kernel.tree
+    applied = [patch for patch in kernel.patches if patch.status == "applied"]
+    patchset = _patchset([patch.sha256 for patch in applied])
+    titles = [f"{patch.name} ({patch.role}): {patch.title}" for patch in applied]
+    commit = _COMMIT.search(tree)
+    return {
+        "id": f"{origin}:{digest([tree, patchset])[:32]}",
+        "origin": origin,
+        **({"git_commit_hash": commit[0]} if commit else {}),
+        "patchset_hash": patchset,
+        "comment": plain("; ".join([tree, *titles])),
+        "valid": True,
+        "misc": {"tree": tree, "patches": [patch.model_dump() for patch in kernel.patches]},
+    }
+
+
+def _patchset(hashes: list[str]) -> str:
+    """As the schema has it: the sha256 over the lines of the patches' own; empty without a patch."""
+    lines = "".join(f"{sha}\n" for sha in hashes)
+    return hashlib.sha256(lines.encode()).hexdigest() if hashes else ""
+
+
+def _build(kernel: KernelFacts, label: str, checkout: str, origin: str) -> dict[str, Any]:
+    return {
+        "id": f"{origin}:{kernel.build[:32]}",
+        "origin": origin,
+        "checkout_id": checkout,
+        "architecture": "x86_64",
+        "status": "PASS",
+        "comment": plain(f"{kernel.release} {label}"),
+        "misc": {"config_sha256": kernel.config_sha, "release": kernel.release},
+    }
+
+
+def _test(summary: Summary, arm: Arm, trial: TrialRecord, build: str, origin: str) -> dict[str, Any]:
+    result = trial.result
+    boot = arm.boot.model_dump(mode="json") if arm.boot else {}
+    test: dict[str, Any] = {
+        "id": f"{origin}:{summary.run.folder.name}/{trial.folder.name}",
+        "origin": origin,
+        "build_id": build,
+        "path": f"hmm_harness.{re.sub(r'[^A-Za-z0-9_-]', '_', summary.scenario)}",
+        "environment": {"comment": f"QEMU {arm.guest}", "misc": {"boot": boot}},
+        "misc": {"arm": arm.name, "role": arm.role, "seed": trial.seed},
+        **_begun(trial.facts),
+    }
+    if result is None:
+        return {**test, "status": "MISS", "comment": f"the trial is {trial.state}"}
+    excerpt = "\n".join(filter(None, [trial_title(result), evidence_text(result)]))
+    expected = " (expected: the control is meant to show the bug)" if arm.expects(result) else ""
+    test["misc"] |= {
+        "outcome": str(result.kind),
+        "is_bug": result.is_bug,
+        "signature": result.signature,
+        "proof": result.proof,
+        "windows": result.windows,
+        "iterations": result.iterations,
+        "metrics": dict(result.metrics),
+        "command": trial.facts.get("command", ""),
+    }
+    return {
+        **test,
+        "status": _status(result.kind),
+        "comment": trial_title(result) + expected,
+        "log_excerpt": excerpt[:_EXCERPT],
+        "duration": result.seconds,
+    }
+
+
+def _begun(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {"start_time": str(facts["begun"])} if facts.get("begun") else {}
+
+
+def _status(kind: OutcomeKind) -> str:
+    return "FAIL" if kind.is_failure else _SILENT.get(kind, "PASS")

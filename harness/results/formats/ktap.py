@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""KTAP version 1 (Documentation/dev-tools/ktap.rst), as the tree's own `kunit.py parse` reads it.
+
+A subtest for each arm, a line for each trial, and the verdict. A control that shows the bug is `XFAIL`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from harness.results.formats.evidence import evidence_text, trial_title
+from harness.results.formats.options import Options
+from harness.results.plain import plain
+from harness.results.reading import RunRecord, TrialRecord
+from harness.results.summary import Arm, Summary, summarize
+from harness.watch.kinds import OutcomeKind
+
+#: What kunit_parser.py takes for the end of all results wherever it stands in a line, or for a header even
+#: in a diagnostic line: a console may say anything.
+_TAKEN = re.compile(r"List of all partitions:|Kernel panic - not syncing: VFS:|reboot: System halted")
+
+
+def ktap(run: RunRecord, options: Options) -> str:
+    """The run as a KTAP document."""
+    summary = summarize(run)
+    arms = [arm for arm in summary.arms if arm.trials]
+    lines = ["KTAP version 1", f"1..{len(arms) + 1}"]
+    for number, arm in enumerate(arms, start=1):
+        lines += _arm(number, arm)
+    lines += _diagnostics([f"{summary.headline}: {summary.reason}", f"again: {run.reproduce}"])
+    lines.append(_result(len(arms) + 1, summary.standing == "good", "verdict", _note(summary)))
+    return "\n".join(lines) + "\n"
+
+
+def _arm(number: int, arm: Arm) -> list[str]:
+    name = _name(arm.name)
+    inner = ["KTAP version 1", f"# Subtest: {name}", f"1..{len(arm.trials)}"]
+    if arm.kernel:
+        inner += _diagnostics([f"kernel {arm.label} ({arm.kernel.release})", f"tree {arm.kernel.tree}"])
+    good = True
+    for place, trial in enumerate(arm.trials, start=1):
+        passed, note = _judged(arm, trial)
+        good = good and passed
+        evidence = evidence_text(trial.result) if trial.result else ""
+        inner += _diagnostics(evidence.splitlines())
+        inner.append(_result(place, passed, f"{name} trial {trial.index} seed {trial.seed}", note))
+    return [*(f"  {line}" for line in inner), _result(number, good, name, "")]
+
+
+def _judged(arm: Arm, trial: TrialRecord) -> tuple[bool, str]:
+    """Whether it is `ok`, and the directive with its reason."""
+    result = trial.result
+    if result is None:
+        return False, f"ERROR the trial is {trial.state}"
+    title = trial_title(result)
+    if arm.expects(result):
+        return True, f"XFAIL {title}"
+    if result.kind is OutcomeKind.NOT_EXERCISED:
+        return True, f"SKIP {title}"
+    if result.kind is OutcomeKind.TIMEOUT:
+        return False, f"TIMEOUT {title}"
+    if not result.kind.is_answer:
+        return False, f"ERROR {title}"
+    return result.kind is OutcomeKind.COMPLETED, title if result.kind.is_failure else ""
+
+
+def _note(summary: Summary) -> str:
+    return f"{summary.headline}: {summary.reason}"
+
+
+def _result(number: int, good: bool, name: str, note: str) -> str:
+    line = f"{'ok' if good else 'not ok'} {number} {name}"
+    return f"{line} # {_line(note)}" if note else line
+
+
+def _diagnostics(lines: Iterable[str]) -> list[str]:
+    # The bar keeps a console's "Subtest: ..." from being read as the header of one.
+    return [f"# | {_line(line)}".rstrip() for line in lines]
+
+
+def _name(text: str) -> str:
+    """A test's name: no `#`, which begins a directive, and no leading dash."""
+    return re.sub(r"\s+", " ", plain(text).replace("#", "_")).strip(" -") or "unnamed"
+
+
+def _line(text: str) -> str:
+    """One line that no parser takes for another one."""
+    flat = plain(text).replace("\n", " ").replace(" # ", " ")
+    return _TAKEN.sub(lambda match: match[0].replace(":", ";"), flat)
