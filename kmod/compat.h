@@ -5,16 +5,47 @@
 
 #include <linux/hmm.h>
 #include <linux/memremap.h>
+#include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/workqueue.h>
 
 #include "probed.h"
 
-/* Makes a free device page a locked page with one reference. */
-static inline void hh_page_init(struct page *page, struct dev_pagemap *pagemap)
+/* Device folios of the size that a PMD maps; without them all are one page. */
+#if HH_COMPOUND
+#define HH_HUGE_ORDER		HPAGE_PMD_ORDER
+#define HH_HUGE_PAGES		HPAGE_PMD_NR
+#define HH_PFN_COMPOUND		MIGRATE_PFN_COMPOUND
+#define HH_SELECT_COMPOUND	MIGRATE_VMA_SELECT_COMPOUND
+#define HH_SPLIT_OP(name)	.folio_split = name,
+#else
+#define HH_HUGE_ORDER		0
+#define HH_HUGE_PAGES		1
+#define HH_PFN_COMPOUND		0UL
+#define HH_SELECT_COMPOUND	0
+#define HH_SPLIT_OP(name)
+#endif
+
+/* False also where this machine's page tables cannot migrate them. */
+static inline bool hh_compound(void)
+{
+	return HH_COMPOUND && thp_migration_supported();
+}
+
+/* Of the folio in an entry of migrate_vma's src or dst. */
+static inline unsigned int hh_pfn_order(unsigned long entry)
+{
+	return (entry & HH_PFN_COMPOUND) ? HH_HUGE_ORDER : 0;
+}
+
+/* Makes free device pages a locked folio with one reference. */
+static inline void hh_page_init(struct page *page, struct dev_pagemap *pagemap,
+				unsigned int order)
 {
 #if defined(HH_INIT_PAGE_PGMAP_ORDER)
-	zone_device_page_init(page, pagemap, 0);
+	zone_device_page_init(page, pagemap, order);
+	if (order)
+		folio_set_large_rmappable(page_folio(page));
 #elif defined(HH_INIT_PAGE_ORDER)
 	zone_device_page_init(page, 0);
 #elif defined(HH_INIT_PAGE)

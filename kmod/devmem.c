@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Device memory: pages that the CPU cannot address, each in use backed by a
- * page that it can.  A free page's zone_device_data links the free list, a
- * used page's points to its backing page.
+ * page that it can, which the device's table has by page number.  A folio is
+ * one page or, where the kernel can, as many as a PMD maps; one that the core
+ * splits keeps its pages' backing.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/bitmap.h>
 #include <linux/delay.h>
 #include <linux/ioport.h>
 #include <linux/jiffies.h>
@@ -16,7 +18,8 @@
 #include "compat.h"
 #include "internal.h"
 
-#define HH_EVICT_BATCH	512UL
+/* A multiple of a huge folio's pages: none must reach beyond its batch. */
+#define HH_EVICT_BATCH	max_t(unsigned long, HH_HUGE_PAGES, 512)
 #define HH_EVICT_WARN_S	5
 
 static struct hh_device *hh_devmem_device(struct page *page)
@@ -24,69 +27,132 @@ static struct hh_device *hh_devmem_device(struct page *page)
 	return hh_page_pagemap(page)->owner;
 }
 
+static unsigned long hh_devmem_index(struct hh_device *device,
+				     struct page *page)
+{
+	return page_to_pfn(page) - PHYS_PFN(device->pagemap.range.start);
+}
+
 struct page *hh_devmem_backing(struct page *page)
 {
-	return page->zone_device_data;
+	struct hh_device *device = hh_devmem_device(page);
+
+	return device->backing[hh_devmem_index(device, page)];
 }
 
-/* A device page with backing, locked and referenced once; NULL: none left. */
-struct page *hh_devmem_alloc(struct hh_device *device)
+/* The first of so many free pages, aligned; nr_pages if there are none. */
+static unsigned long hh_devmem_take(struct hh_device *device,
+				    unsigned long pages)
 {
-	struct page *backing = alloc_page(GFP_HIGHUSER | __GFP_NOWARN);
-	struct page *page;
-
-	if (!backing)
-		return NULL;
+	unsigned long first;
 
 	spin_lock(&device->lock);
-	page = device->free_list;
-	if (page) {
-		device->free_list = page->zone_device_data;
-		device->nr_free--;
-		device->nr_used++;
+	first = bitmap_find_next_zero_area(device->used, device->nr_pages,
+					   device->lowest, pages, pages - 1);
+	if (first < device->nr_pages) {
+		bitmap_set(device->used, first, pages);
+		device->nr_used += pages;
+		if (first == device->lowest || pages == 1)
+			device->lowest = first + pages;
+	} else {
+		first = device->nr_pages;
 	}
 	spin_unlock(&device->lock);
-
-	if (!page) {
-		__free_page(backing);
-		return NULL;
-	}
-	hh_page_init(page, &device->pagemap);
-	page->zone_device_data = backing;
-	return page;
+	return first;
 }
 
-/* Called by the core when the last reference to a device page is gone. */
+static void hh_devmem_give(struct hh_device *device, unsigned long first,
+			   unsigned long pages)
+{
+	spin_lock(&device->lock);
+	bitmap_clear(device->used, first, pages);
+	device->nr_used -= pages;
+	device->lowest = min(device->lowest, first);
+	spin_unlock(&device->lock);
+}
+
+/* A device folio with backing, locked and referenced once; NULL: none left. */
+struct page *hh_devmem_alloc(struct hh_device *device, unsigned int order)
+{
+	unsigned long first = hh_devmem_take(device, 1UL << order);
+	struct page **backing = device->backing + first;
+	struct page *page;
+	unsigned long i;
+
+	if (first == device->nr_pages)
+		return NULL;
+	for (i = 0; i < 1UL << order; i++) {
+		backing[i] = alloc_page(GFP_HIGHUSER | __GFP_NOWARN);
+		if (!backing[i])
+			goto err;
+	}
+	page = pfn_to_page(PHYS_PFN(device->pagemap.range.start) + first);
+	hh_page_init(page, &device->pagemap, order);
+	return page;
+
+err:
+	while (i--)
+		__free_page(backing[i]);
+	hh_devmem_give(device, first, 1UL << order);
+	return NULL;
+}
+
+/* Called by the core when the last reference to a device folio is gone. */
 static void hh_devmem_free(struct page *page)
 {
 	struct hh_device *device = hh_devmem_device(page);
-	struct page *backing = page->zone_device_data;
+	unsigned long pages = folio_nr_pages(page_folio(page));
+	unsigned long first = hh_devmem_index(device, page);
+	unsigned long i;
 
-	__free_page(backing);
-	spin_lock(&device->lock);
-	page->zone_device_data = device->free_list;
-	device->free_list = page;
-	device->nr_free++;
-	device->nr_used--;
-	spin_unlock(&device->lock);
+	for (i = 0; i < pages; i++)
+		__free_page(device->backing[first + i]);
+	hh_devmem_give(device, first, pages);
 }
 
 HH_DEFINE_FREE(hh_devmem_free_op, hh_devmem_free)
 
+#if HH_COMPOUND
+/* Called for each folio behind the first, and at the end with no tail. */
+static void hh_devmem_split(struct folio *head, struct folio *tail)
+{
+	if (tail)
+		tail->pgmap = head->pgmap;
+}
+#endif
+
 static const struct dev_pagemap_ops hh_devmem_ops = {
 	HH_FREE_OP(hh_devmem_free_op),
+	HH_SPLIT_OP(hh_devmem_split)
 	.migrate_to_ram = hh_migrate_to_ram,
 };
+
+static void hh_devmem_free_tables(struct hh_device *device)
+{
+	bitmap_free(device->used);
+	kvfree(device->backing);
+}
 
 int hh_devmem_create(struct hh_device *device, unsigned long bytes)
 {
 	struct resource *region;
-	unsigned long pfn, end_pfn;
 	void *mapping;
+	int ret;
+
+	device->nr_pages = PHYS_PFN(bytes);
+	device->backing = kvcalloc(device->nr_pages, sizeof(*device->backing),
+				   GFP_KERNEL);
+	device->used = bitmap_zalloc(device->nr_pages, GFP_KERNEL);
+	if (!device->backing || !device->used) {
+		ret = -ENOMEM;
+		goto err_tables;
+	}
 
 	region = request_free_mem_region(&iomem_resource, bytes, device->name);
-	if (IS_ERR(region))
-		return PTR_ERR(region);
+	if (IS_ERR(region)) {
+		ret = PTR_ERR(region);
+		goto err_tables;
+	}
 	device->region_start = region->start;
 	device->region_size = resource_size(region);
 
@@ -100,20 +166,16 @@ int hh_devmem_create(struct hh_device *device, unsigned long bytes)
 
 	mapping = memremap_pages(&device->pagemap, NUMA_NO_NODE);
 	if (IS_ERR(mapping)) {
-		release_mem_region(device->region_start, device->region_size);
-		return PTR_ERR(mapping);
-	}
-
-	pfn = PHYS_PFN(device->pagemap.range.start);
-	end_pfn = pfn + PHYS_PFN(bytes);
-	for (; pfn < end_pfn; pfn++) {
-		struct page *page = pfn_to_page(pfn);
-
-		page->zone_device_data = device->free_list;
-		device->free_list = page;
-		device->nr_free++;
+		ret = PTR_ERR(mapping);
+		goto err_region;
 	}
 	return 0;
+
+err_region:
+	release_mem_region(device->region_start, device->region_size);
+err_tables:
+	hh_devmem_free_tables(device);
+	return ret;
 }
 
 static unsigned long hh_devmem_used(struct hh_device *device)
@@ -143,19 +205,18 @@ static void hh_devmem_evict_batch(struct hh_device *device,
 
 		if (!page || !(source[i] & MIGRATE_PFN_MIGRATE))
 			continue;
-		copy = hh_migrate_copy_out(page);
+		copy = hh_migrate_copy_out(page, hh_pfn_order(source[i]));
 		if (copy)
-			target[i] = migrate_pfn(page_to_pfn(copy)) |
-				    (source[i] & MIGRATE_PFN_WRITE);
+			target[i] = hh_migrate_target(copy, source[i]);
 	}
 	migrate_device_pages(source, target, count);
 	for (i = 0; i < count; i++) {
 		if (!target[i])
 			continue;
 		if (source[i] & MIGRATE_PFN_MIGRATE)
-			moved++;
+			moved += 1UL << hh_pfn_order(target[i]);
 		else
-			failed++;
+			failed += 1UL << hh_pfn_order(target[i]);
 	}
 	migrate_device_finalize(source, target, count);
 	hh_count(device, HH_TO_SYSTEM, moved);
@@ -165,7 +226,6 @@ static void hh_devmem_evict_batch(struct hh_device *device,
 /* Moves what can be moved back to system memory; returns pages still in use. */
 unsigned long hh_devmem_evict(struct hh_device *device)
 {
-	unsigned long pages = PHYS_PFN(range_len(&device->pagemap.range));
 	unsigned long first = PHYS_PFN(device->pagemap.range.start);
 	unsigned long *source, *target;
 	unsigned long i;
@@ -176,9 +236,10 @@ unsigned long hh_devmem_evict(struct hh_device *device)
 	source = kcalloc(HH_EVICT_BATCH, sizeof(*source), GFP_KERNEL);
 	target = kcalloc(HH_EVICT_BATCH, sizeof(*target), GFP_KERNEL);
 	if (source && target) {
-		for (i = 0; i < pages; i += HH_EVICT_BATCH) {
+		for (i = 0; i < device->nr_pages; i += HH_EVICT_BATCH) {
 			hh_devmem_evict_batch(device, source, target, first + i,
-					      min(HH_EVICT_BATCH, pages - i));
+					      min(HH_EVICT_BATCH,
+						  device->nr_pages - i));
 			cond_resched();
 		}
 	}
@@ -191,7 +252,7 @@ unsigned long hh_devmem_evict(struct hh_device *device)
 static void hh_devmem_warn(struct hh_device *device, unsigned long used)
 {
 	unsigned long pfn = PHYS_PFN(device->pagemap.range.start);
-	unsigned long end = pfn + PHYS_PFN(range_len(&device->pagemap.range));
+	unsigned long end = pfn + device->nr_pages;
 	struct folio *folio;
 
 	for (; pfn < end; pfn++) {
@@ -227,4 +288,5 @@ void hh_devmem_destroy(struct hh_device *device)
 	}
 	memunmap_pages(&device->pagemap);
 	release_mem_region(device->region_start, device->region_size);
+	hh_devmem_free_tables(device);
 }

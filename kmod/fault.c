@@ -172,6 +172,8 @@ static u8 hh_snapshot_byte(struct hh_device *device, unsigned long hmm_pfn)
 		return HMM_HARNESS_PAGE_NONE;
 	if (hmm_pfn & HMM_PFN_WRITE)
 		byte |= HMM_HARNESS_PAGE_WRITE;
+	if (hmm_pfn_to_map_order(hmm_pfn) == PMD_SHIFT - PAGE_SHIFT)
+		byte |= HMM_HARNESS_PAGE_HUGE;
 	page = hmm_pfn_to_page(hmm_pfn);
 	if (!is_device_private_page(page))
 		return byte | HMM_HARNESS_PAGE_SYSTEM;

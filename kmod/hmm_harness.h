@@ -66,6 +66,12 @@ struct hmm_harness_fault {
 
 /* Let the batch take this device's own pages along with system pages. */
 #define HMM_HARNESS_MIGRATE_MIXED	0x01U
+/*
+ * Move a huge page (as many pages as a PMD maps) as one folio, if the range has
+ * all of it; without the flag, or a place for all of it, it is split.
+ * EOPNOTSUPP where the kernel has no such device folios.
+ */
+#define HMM_HARNESS_MIGRATE_COMPOUND	0x02U
 
 /*
  * Moves a range to device memory or, with the other request, back.  The range
@@ -75,7 +81,7 @@ struct hmm_harness_fault {
 struct hmm_harness_migrate {
 	__u64 addr;
 	__u64 length;
-	__u32 flags;		/* to device only */
+	__u32 flags;		/* MIGRATE_MIXED to the device only */
 	__u32 batches;		/* out: migrate_vma batches used */
 	__u64 collected;	/* out: pages that could be moved */
 	__u64 migrated;		/* out: pages that were moved */
@@ -90,6 +96,7 @@ struct hmm_harness_migrate {
 #define HMM_HARNESS_PAGE_KIND		0x0f
 #define HMM_HARNESS_PAGE_READ		0x10
 #define HMM_HARNESS_PAGE_WRITE		0x20
+#define HMM_HARNESS_PAGE_HUGE		0x40	/* mapped by a PMD */
 
 /* Reads the page table without changing it; one byte a page. */
 struct hmm_harness_snapshot {

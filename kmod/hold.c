@@ -155,6 +155,8 @@ void hh_hold_cpu_fault(struct hh_device *device, struct migrate_vma *args)
 	if (!mirror)
 		return;
 	args->src[0] = migrate_pfn(page_to_pfn(args->fault_page));
+	if (args->end - args->start > PAGE_SIZE)
+		args->src[0] |= HH_PFN_COMPOUND;
 	hh_window_open_fault(&mirror->batch, args);
 	hh_hold_until_stuck(&mirror->batch, &hold);
 	hh_window_close(mirror);

@@ -13,6 +13,7 @@
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 
+#include "compat.h"
 #include "hmm_harness.h"
 
 enum hh_counter {
@@ -54,9 +55,11 @@ struct hh_device {
 	unsigned int opens;
 	atomic64_t counter[HH_COUNTERS];
 	struct hh_behave behave;
-	spinlock_t lock;		/* free_list, nr_free, nr_used */
-	struct page *free_list;
-	unsigned long nr_free;
+	struct page **backing;		/* of each device page in use */
+	unsigned long nr_pages;
+	spinlock_t lock;		/* used, lowest, nr_used */
+	unsigned long *used;		/* a bit per device page */
+	unsigned long lowest;		/* no page below it is free */
 	unsigned long nr_used;
 	resource_size_t region_start;
 	resource_size_t region_size;
@@ -123,6 +126,14 @@ struct hh_fault_entry {
 	unsigned long min_flt;		/* of the task, when it began */
 };
 
+/* The entry for a copy of what the entry source has. */
+static inline unsigned long hh_migrate_target(struct page *copy,
+					      unsigned long source)
+{
+	return migrate_pfn(page_to_pfn(copy)) |
+	       (source & (MIGRATE_PFN_WRITE | HH_PFN_COMPOUND));
+}
+
 static inline void hh_count(struct hh_device *device, enum hh_counter which,
 			    u64 n)
 {
@@ -138,13 +149,13 @@ struct mm_struct *hh_mirror_mm(struct hh_mirror *mirror);
 /* devmem.c */
 int hh_devmem_create(struct hh_device *device, unsigned long bytes);
 void hh_devmem_destroy(struct hh_device *device);
-struct page *hh_devmem_alloc(struct hh_device *device);
+struct page *hh_devmem_alloc(struct hh_device *device, unsigned int order);
 struct page *hh_devmem_backing(struct page *page);
 unsigned long hh_devmem_evict(struct hh_device *device);
 
 /* migrate.c */
 vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf);
-struct page *hh_migrate_copy_out(struct page *source);
+struct page *hh_migrate_copy_out(struct page *source, unsigned int order);
 long hh_ioctl_migrate(struct hh_mirror *mirror, void __user *arg,
 		      bool to_device);
 

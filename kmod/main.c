@@ -144,7 +144,7 @@ static long hh_ioctl_stats(struct hh_mirror *mirror, void __user *arg)
 	stats.hog_locks = atomic64_read(&device->counter[HH_HOG_LOCKS]);
 	spin_lock(&device->lock);
 	stats.pages_in_use = device->nr_used;
-	stats.pages_free = device->nr_free;
+	stats.pages_free = device->nr_pages - device->nr_used;
 	spin_unlock(&device->lock);
 
 	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;

@@ -16,88 +16,110 @@
 
 #define HH_BATCH_PAGES	65536UL
 
-/* A locked system page with a device page's content, or NULL. */
-struct page *hh_migrate_copy_out(struct page *source)
+/*
+ * A locked system folio with the content of a device folio's pages, or NULL.
+ * A huge one is worth an effort: under a CPU fault, and by page frames, the
+ * core moves a huge device folio as a whole or not at all.
+ */
+struct page *hh_migrate_copy_out(struct page *source, unsigned int order)
 {
-	struct page *page = alloc_page(GFP_HIGHUSER_MOVABLE | __GFP_NOWARN);
+	gfp_t gfp = order ? GFP_TRANSHUGE : GFP_HIGHUSER_MOVABLE;
+	struct folio *folio = folio_alloc(gfp | __GFP_NOWARN, order);
+	unsigned long i;
 
-	if (!page)
+	if (!folio)
 		return NULL;
-	lock_page(page);
-	copy_highpage(page, hh_devmem_backing(source));
-	return page;
+	folio_lock(folio);
+	for (i = 0; i < 1UL << order; i++)
+		copy_highpage(folio_page(folio, i),
+			      hh_devmem_backing(source + i));
+	return folio_page(folio, 0);
 }
 
-/* A locked device page with the content of a system or device page, or NULL. */
+/* A locked device folio with the content of as many system or device pages. */
 static struct page *hh_migrate_copy_in(struct hh_device *device,
-				       struct page *source)
+				       struct page *source, unsigned int order)
 {
-	struct page *page = hh_devmem_alloc(device);
+	struct page *page = hh_devmem_alloc(device, order);
+	bool from_device = is_device_private_page(source);
+	unsigned long i;
 
 	if (!page)
 		return NULL;
-	if (is_device_private_page(source))
-		source = hh_devmem_backing(source);
-	copy_highpage(hh_devmem_backing(page), source);
+	for (i = 0; i < 1UL << order; i++)
+		copy_highpage(hh_devmem_backing(page + i),
+			      from_device ? hh_devmem_backing(source + i) :
+					    source + i);
 	return page;
 }
 
 /*
  * A CPU fault on a device page.  The core holds a reference on vmf->page and,
- * where it does so, its lock; fault_page tells migrate_vma about both.
+ * where it does so, its lock; fault_page tells migrate_vma about both.  A huge
+ * folio mapped by a PMD, so that vmf has no pte, must move as a whole.
  */
 vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf)
 {
 	struct hh_device *device = hh_page_pagemap(vmf->page)->owner;
-	unsigned long source = 0, target = 0;
+	unsigned int order = vmf->pte ? 0 : HH_HUGE_ORDER;
+	unsigned long start = ALIGN_DOWN(vmf->address, PAGE_SIZE << order);
 	struct migrate_vma args = {
 		.vma		= vmf->vma,
-		.start		= vmf->address & PAGE_MASK,
-		.end		= (vmf->address & PAGE_MASK) + PAGE_SIZE,
-		.src		= &source,
-		.dst		= &target,
+		.start		= start,
+		.end		= start + (PAGE_SIZE << order),
 		.pgmap_owner	= device,
 		.flags		= MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
 		.fault_page	= vmf->page,
 	};
+	unsigned long pfns[2] = { 0, 0 };
 	struct page *page, *copy = NULL;
 	struct hh_mishap mishap;
 	vm_fault_t ret = 0;
 	int error;
 
 	hh_count(device, HH_TO_RAM, 1);
+	args.src = &pfns[0];
+	args.dst = &pfns[1];
+	if (order) {
+		args.flags |= HH_SELECT_COMPOUND;
+		args.src = kcalloc(2UL << order, sizeof(*args.src), GFP_KERNEL);
+		if (!args.src) {
+			hh_count(device, HH_TO_RAM_FAILED, 1);
+			return VM_FAULT_OOM;
+		}
+		args.dst = args.src + (1UL << order);
+	}
 	if (vmf->flags & FAULT_FLAG_USER)
 		hh_hold_cpu_fault(device, &args);
 	hh_mishap_begin(&mishap, device, HH_WAY_RAM);
 	if (migrate_vma_setup(&args)) {
-		hh_mishap_end(&mishap);
 		hh_count(device, HH_TO_RAM_FAILED, 1);
-		return VM_FAULT_SIGBUS;
+		ret = VM_FAULT_SIGBUS;
+		goto out;
 	}
 
-	page = migrate_pfn_to_page(source);
-	if (page && (source & MIGRATE_PFN_MIGRATE)) {
-		copy = hh_migrate_copy_out(page);
+	page = migrate_pfn_to_page(args.src[0]);
+	if (page && (args.src[0] & MIGRATE_PFN_MIGRATE)) {
+		copy = hh_migrate_copy_out(page, hh_pfn_order(args.src[0]));
 		error = hh_mishap_strike(&mishap, page, &copy);
 		if (!error)
-			target = migrate_pfn(page_to_pfn(copy)) |
-				 (source & MIGRATE_PFN_WRITE);
+			args.dst[0] = hh_migrate_target(copy, args.src[0]);
 		else if (error == -EIO)
 			ret = VM_FAULT_SIGBUS;
 		else
 			ret = VM_FAULT_OOM;
 	}
 	migrate_vma_pages(&args);
-	if (copy && (source & MIGRATE_PFN_MIGRATE)) {
-		hh_count(device, HH_TO_SYSTEM, 1);
+	if (copy && (args.src[0] & MIGRATE_PFN_MIGRATE)) {
+		hh_count(device, HH_TO_SYSTEM, 1UL << order);
 	} else {
 		/* Somebody else had it; the access faults again. */
 		hh_count(device, HH_TO_RAM_FAILED, 1);
 		copy = NULL;
 	}
 
-	/* Finalizing puts the new page in this CPU's batch for the LRU. */
-	if (copy) {
+	/* Finalizing puts a new small page in this CPU's batch for the LRU. */
+	if (copy && !order) {
 		unsigned int cpu = raw_smp_processor_id();
 		unsigned long pfn = page_to_pfn(copy);
 
@@ -107,15 +129,61 @@ vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf)
 	} else {
 		migrate_vma_finalize(&args);
 	}
+out:
 	hh_mishap_end(&mishap);
+	if (args.src != &pfns[0])
+		kfree(args.src);
 	return ret;
+}
+
+static struct page *hh_migrate_copy(struct hh_device *device,
+				    struct page *source, unsigned int order,
+				    bool to_device)
+{
+	return to_device ? hh_migrate_copy_in(device, source, order) :
+			   hh_migrate_copy_out(source, order);
+}
+
+/*
+ * Finds a place for one folio of the batch; where there is none for all of it,
+ * for its pages one by one, and the core splits it.  -ENOMEM if some page has
+ * none.
+ */
+static int hh_migrate_place(struct hh_mishap *mishap, struct migrate_vma *args,
+			    unsigned long i, bool to_device)
+{
+	unsigned int order = hh_pfn_order(args->src[i]);
+	unsigned long last = i + (1UL << order) - 1;
+	unsigned long source = args->src[i];
+	struct page *page = migrate_pfn_to_page(source);
+	struct page *copy;
+	int error;
+
+	copy = hh_migrate_copy(mishap->device, page, order, to_device);
+	if (!copy && order) {
+		source &= ~HH_PFN_COMPOUND;
+		copy = hh_migrate_copy(mishap->device, page, 0, to_device);
+	} else {
+		last = i;
+	}
+	for (;;) {
+		error = hh_mishap_strike(mishap, page, &copy);
+		if (!error)
+			args->dst[i] = hh_migrate_target(copy, source);
+		if (error == -ENOMEM || i == last)
+			return error;
+		cond_resched();
+		i++;
+		page++;
+		copy = hh_migrate_copy(mishap->device, page, 0, to_device);
+	}
 }
 
 /* One migrate_vma batch; -ENOMEM if some page found no place. */
 static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
-			    struct hmm_harness_migrate *result, bool to_device,
-			    bool mixed)
+			    struct hmm_harness_migrate *result, bool to_device)
 {
+	bool mixed = result->flags & HMM_HARNESS_MIGRATE_MIXED;
 	struct hh_device *device = mirror->device;
 	unsigned long i, moved = 0, collected = 0;
 	struct hh_mishap mishap;
@@ -134,35 +202,28 @@ static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
 			to_device ? HH_WAY_DEVICE : HH_WAY_SYSTEM);
 
 	for (i = 0; i < args->npages; i++) {
-		struct page *page = migrate_pfn_to_page(args->src[i]);
-		struct page *copy = NULL;
-
 		/* Addresses without a page stay without one. */
-		if (!page || !(args->src[i] & MIGRATE_PFN_MIGRATE))
+		if (!migrate_pfn_to_page(args->src[i]) ||
+		    !(args->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
-		collected++;
-		if (!ret) {
-			copy = to_device ? hh_migrate_copy_in(device, page) :
-					   hh_migrate_copy_out(page);
-			if (hh_mishap_strike(&mishap, page, &copy) == -ENOMEM)
-				ret = -ENOMEM;
-		}
-		if (copy)
-			args->dst[i] = migrate_pfn(page_to_pfn(copy)) |
-				       (args->src[i] & MIGRATE_PFN_WRITE);
+		collected += 1UL << hh_pfn_order(args->src[i]);
+		if (!ret && hh_migrate_place(&mishap, args, i,
+					     to_device) == -ENOMEM)
+			ret = -ENOMEM;
 		cond_resched();
 	}
 
 	migrate_vma_pages(args);
 	for (i = 0; i < args->npages; i++) {
 		struct page *page = migrate_pfn_to_page(args->src[i]);
+		unsigned long pages = 1UL << hh_pfn_order(args->dst[i]);
 
 		if (!page || !args->dst[i] ||
 		    !(args->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
-		moved++;
+		moved += pages;
 		if (is_device_private_page(page))
-			result->from_device++;
+			result->from_device += pages;
 	}
 	migrate_vma_finalize(args);
 	hh_mishap_end(&mishap);
@@ -176,8 +237,7 @@ static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
 }
 
 static int hh_migrate_range(struct hh_mirror *mirror, struct mm_struct *mm,
-			    struct hmm_harness_migrate *result, bool to_device,
-			    bool mixed)
+			    struct hmm_harness_migrate *result, bool to_device)
 {
 	unsigned long pages = min_t(u64, result->length >> PAGE_SHIFT,
 				    HH_BATCH_PAGES);
@@ -188,13 +248,12 @@ static int hh_migrate_range(struct hh_mirror *mirror, struct mm_struct *mm,
 	};
 	int ret = 0;
 
-	if (!to_device)
-		args.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
-	else if (mixed)
-		args.flags = MIGRATE_VMA_SELECT_SYSTEM |
-			     MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
-	else
-		args.flags = MIGRATE_VMA_SELECT_SYSTEM;
+	if (to_device)
+		args.flags |= MIGRATE_VMA_SELECT_SYSTEM;
+	if (!to_device || (result->flags & HMM_HARNESS_MIGRATE_MIXED))
+		args.flags |= MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+	if (result->flags & HMM_HARNESS_MIGRATE_COMPOUND)
+		args.flags |= HH_SELECT_COMPOUND;
 
 	args.src = kvcalloc(pages, sizeof(*args.src), GFP_KERNEL);
 	args.dst = kvcalloc(pages, sizeof(*args.dst), GFP_KERNEL);
@@ -214,7 +273,7 @@ static int hh_migrate_range(struct hh_mirror *mirror, struct mm_struct *mm,
 		args.end = min3(end, args.vma->vm_end,
 				addr + (pages << PAGE_SHIFT));
 		addr = args.end;
-		ret = hh_migrate_batch(mirror, &args, result, to_device, mixed);
+		ret = hh_migrate_batch(mirror, &args, result, to_device);
 		if (!ret && fatal_signal_pending(current))
 			ret = -EINTR;
 	}
@@ -237,11 +296,14 @@ long hh_ioctl_migrate(struct hh_mirror *mirror, void __user *arg,
 		return -EFAULT;
 	if (migrate.reserved[0] || migrate.reserved[1])
 		return -EINVAL;
-	if (migrate.flags & ~(to_device ? HMM_HARNESS_MIGRATE_MIXED : 0))
+	if (migrate.flags & ~(HMM_HARNESS_MIGRATE_COMPOUND |
+			      (to_device ? HMM_HARNESS_MIGRATE_MIXED : 0)))
 		return -EINVAL;
 	ret = hh_check_range(migrate.addr, migrate.length);
 	if (ret)
 		return ret;
+	if ((migrate.flags & HMM_HARNESS_MIGRATE_COMPOUND) && !hh_compound())
+		return -EOPNOTSUPP;
 
 	mixed = migrate.flags & HMM_HARNESS_MIGRATE_MIXED;
 	migrate.batches = 0;
@@ -256,7 +318,7 @@ long hh_ioctl_migrate(struct hh_mirror *mirror, void __user *arg,
 	if (!ret)
 		ret = mutex_lock_killable(&mirror->migrate_lock);
 	if (!ret) {
-		ret = hh_migrate_range(mirror, mm, &migrate, to_device, mixed);
+		ret = hh_migrate_range(mirror, mm, &migrate, to_device);
 		mutex_unlock(&mirror->migrate_lock);
 	}
 	mmput(mm);

@@ -70,3 +70,4 @@ must "how the pagemap of a device page is found" \
 must "the name of the per-CPU workqueue of the system" \
 	"percpu-wq percpu-wq-old" "$@"
 may "range-fault-unlocked" "$@"
+may "compound" "$@"

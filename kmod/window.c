@@ -188,6 +188,21 @@ void hh_window_fault_leave(struct hh_fault_entry *entry)
 	spin_unlock(&hh_window_lock);
 }
 
+/* Only the first entry of a huge folio has it. */
+static struct page *hh_window_page(struct migrate_vma *args, unsigned long addr)
+{
+	unsigned long at = (addr - args->start) >> PAGE_SHIFT;
+	struct page *page = migrate_pfn_to_page(args->src[at]);
+
+	if (page || !HH_COMPOUND)
+		return page;
+	addr = max(ALIGN_DOWN(addr, PAGE_SIZE << HH_HUGE_ORDER), args->start);
+	at = (addr - args->start) >> PAGE_SHIFT;
+	if (!(args->src[at] & HH_PFN_COMPOUND))
+		return NULL;
+	return migrate_pfn_to_page(args->src[at]);
+}
+
 /*
  * Is some FAULT stuck on the batch, which is held?  One that goes round counts
  * its faults, though they fault nothing in: far more of them than pages.  One
@@ -200,13 +215,13 @@ u32 hh_window_watch(struct hh_batch *batch, unsigned int *cpu)
 
 	spin_lock(&hh_window_lock);
 	list_for_each_entry(entry, &hh_faults, link) {
-		unsigned long faults, at;
+		unsigned long faults;
 		struct page *page;
 
 		if (!hh_window_matches(batch, entry))
 			continue;
-		at = max(entry->start, batch->start) - batch->args->start;
-		page = migrate_pfn_to_page(batch->args->src[at >> PAGE_SHIFT]);
+		page = hh_window_page(batch->args,
+				      max(entry->start, batch->start));
 		faults = READ_ONCE(entry->task->min_flt) - entry->min_flt;
 		if (page && folio_test_waiters(page_folio(page)) &&
 		    !task_is_running(entry->task))
@@ -259,7 +274,8 @@ static void hh_window_inspect(struct hh_batch *batch)
 				batch->start = args->start + (i << PAGE_SHIFT);
 				batch->device_pfn = page_to_pfn(page);
 			}
-			batch->end = args->start + ((i + 1) << PAGE_SHIFT);
+			batch->end = args->start +
+				((i + folio_nr_pages(folio)) << PAGE_SHIFT);
 			continue;
 		}
 		now->system_folios++;

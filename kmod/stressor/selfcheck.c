@@ -49,16 +49,17 @@ void fill_content(void *to, size_t pages)
 	pattern_fill(to, 0, pages, KEY);
 }
 
-void expect_content(const void *from, size_t pages)
+bool expect_content(const void *from, size_t pages)
 {
 	struct mismatch mismatch;
 
 	checks++;
 	if (pattern_verify(from, 0, pages, KEY, &mismatch))
-		return;
+		return true;
 	failures++;
 	corruptions++;
 	report_corruption("parent", 0, from, &mismatch);
+	return false;
 }
 
 void expect(const char *what, int fd, unsigned long request, void *argument,
@@ -564,7 +565,7 @@ static void check_held_and_closed(void)
 	expect_content(memory, PAGES);
 }
 
-static unsigned char kind_of(int fd, const void *page)
+unsigned char kind_of(int fd, const void *page)
 {
 	unsigned char byte = 0xff;
 	struct hmm_harness_snapshot snapshot = {
@@ -651,7 +652,7 @@ static void check_round_trip(void)
 }
 
 /* The last close of a device brings home what is still in its memory. */
-static void check_last_close(void)
+static void check_last_close(size_t huge)
 {
 	struct hmm_harness_attach attach = { 0 };
 	struct hmm_harness_behave behave = {
@@ -666,7 +667,7 @@ static void check_last_close(void)
 	expect("last close: MIGRATE_TO_DEVICE", device,
 	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
 	expect("STATS", device, HMM_HARNESS_STATS, &before, 0);
-	expect_number("last close: pages in use before", PAGES,
+	expect_number("last close: pages in use before", PAGES + huge,
 		      before.pages_in_use);
 	expect("last close: BEHAVE", device, HMM_HARNESS_BEHAVE, &behave, 0);
 	close(device);
@@ -676,6 +677,8 @@ static void check_last_close(void)
 	expect_number("last close: CPU faults", 0,
 		      after.migrate_to_ram - before.migrate_to_ram);
 	expect_content(memory, PAGES);
+	if (huge)
+		check_huge_closed();
 
 	/* And it makes the driver behave again. */
 	expect("last close: ATTACH", device, HMM_HARNESS_ATTACH, &attach, 0);
@@ -688,6 +691,7 @@ static int ioctl_check_run(const struct scenario *scenario)
 	struct hmm_harness_attach attach = { 0 };
 	struct json json;
 	int ret = EXIT_DONE;
+	size_t huge;
 
 	device = open_device(0);
 	if (device < 0 || ioctl(device, HMM_HARNESS_ATTACH, &attach)) {
@@ -708,8 +712,9 @@ static int ioctl_check_run(const struct scenario *scenario)
 	check_fault();
 	check_read_only();
 	check_migrate("MIGRATE_TO_DEVICE", HMM_HARNESS_MIGRATE_TO_DEVICE,
-		      HMM_HARNESS_MIGRATE_MIXED);
-	check_migrate("MIGRATE_TO_SYSTEM", HMM_HARNESS_MIGRATE_TO_SYSTEM, 0);
+		      HMM_HARNESS_MIGRATE_MIXED | HMM_HARNESS_MIGRATE_COMPOUND);
+	check_migrate("MIGRATE_TO_SYSTEM", HMM_HARNESS_MIGRATE_TO_SYSTEM,
+		      HMM_HARNESS_MIGRATE_COMPOUND);
 	check_snapshot();
 	check_touch();
 	check_orphan();
@@ -720,7 +725,8 @@ static int ioctl_check_run(const struct scenario *scenario)
 	check_held_and_killed();
 	check_held_and_closed();
 	check_round_trip();
-	check_last_close();
+	huge = check_huge(device);
+	check_last_close(huge);
 
 	if (corruptions)
 		ret = EXIT_CORRUPTION;
@@ -730,6 +736,7 @@ static int ioctl_check_run(const struct scenario *scenario)
 	json_number(&json, "iterations", 1);
 	json_number(&json, "checks", checks);
 	json_number(&json, "failures", failures);
+	json_bool(&json, "huge", huge > 0);
 	json_number(&json, "status", ret);
 	json_send(&json);
 	return ret;

@@ -12,9 +12,11 @@ void outcome(const char *what, bool good, __s64 expected, __s64 found);
 void expect(const char *what, int fd, unsigned long request, void *argument,
 	    int expected);
 void expect_number(const char *what, __u64 expected, __u64 found);
-/* The content that a run has for its seed. */
+/* The content that a run has for its seed; true if it is there. */
 void fill_content(void *to, size_t pages);
-void expect_content(const void *from, size_t pages);
+bool expect_content(const void *from, size_t pages);
+/* What SNAPSHOT says of a page. */
+unsigned char kind_of(int fd, const void *page);
 
 /* Each word of the reserved members must be refused when it is not zero. */
 void check_reserved(const char *name, int fd, unsigned long request,
@@ -24,5 +26,12 @@ void check_pointer(const char *name, unsigned long request);
 
 /* behavecheck.c: device is attached, memory has CHECK_PAGES pages. */
 void check_behaviour(int device, char *memory);
+
+/*
+ * hugecheck.c: 0 if the kernel has no huge device folios, or else how many
+ * pages it left on the device; closed: what became of them by the last close.
+ */
+size_t check_huge(int fd);
+void check_huge_closed(void);
 
 #endif /* SELFCHECK_H */
