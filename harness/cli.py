@@ -15,6 +15,7 @@ from types import FrameType
 from harness import __version__
 from harness.cache import default_cache_folder
 from harness.errors import HarnessError, InfraError
+from harness.results.database import default_store
 
 INTERRUPTED = 130
 
@@ -242,6 +243,30 @@ def parser() -> argparse.ArgumentParser:
     _cache_folder(siblings)
     siblings.set_defaults(verb="siblings")
 
+    history = commands.add_parser("history", help="what ran before, the newest first")
+    history.add_argument("--scenario", metavar="NAME")
+    history.add_argument("--kernel", metavar="K", help="its name, or how its release or build begins")
+    history.add_argument("--outcome", metavar="O", help="of a trial, or the verdict of a run")
+    history.add_argument("--signature", metavar="TEXT", help="a part of it")
+    history.add_argument("--of", metavar="VERB", help="runs of this verb")
+    history.add_argument("--since", metavar="WHEN", help="as in 3d, 12h, 2w or 2026-11-29")
+    history.add_argument(
+        "-n", "--number", type=_count, default=40, metavar="N", help="the newest N; 0: all (default: 40)"
+    )
+    listing = history.add_mutually_exclusive_group()
+    listing.add_argument("--trials", action="store_true", help="trials instead of runs")
+    listing.add_argument("--signatures", action="store_true", help="when and where each appeared first")
+    listing.add_argument(
+        "--nights", nargs="?", type=_positive, const=2, metavar="N",
+        help="the last N nights beside each other (default: 2): rates, and signatures that are new",
+    )  # fmt: skip
+    listing.add_argument(
+        "--rebuild", nargs="+", type=Path, metavar="FOLDER", help="read run folders into the store first"
+    )
+    history.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _store(history)
+    history.set_defaults(verb="history")
+
     show = commands.add_parser("show", help="a run again, as it was printed at its end")
     show.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
     show.add_argument("--trial", metavar="N|NAME", help="this trial of it (a number: of every arm)")
@@ -311,12 +336,21 @@ def _boot_options(command: argparse.ArgumentParser) -> None:
         "--fragment", action="append", default=[], dest="fragments", metavar="NAME",
         help="kernels with these settings of qemu/kconfig, too, as in --fragment debug (repeatable)",
     )  # fmt: skip
-    command.add_argument("--jobs", type=_jobs, default=0, help="parallel compile jobs (default: CPUs + 1)")
+    command.add_argument(
+        "--jobs", type=_positive, default=0, help="parallel compile jobs (default: CPUs + 1)"
+    )
 
 
-def _jobs(text: str) -> int:
+def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
+        raise ValueError
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
         raise ValueError
     return number
 
@@ -332,8 +366,15 @@ def _cache_folder(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cache", type=Path, default=default_cache_folder(), help="(default: %(default)s)")
 
 
+def _store(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--store", type=Path, default=default_store(), metavar="FILE", help="(default: %(default)s)"
+    )
+
+
 def _folders(command: argparse.ArgumentParser) -> None:
     _cache_folder(command)
+    _store(command)
     command.add_argument(
         "--out", type=Path, default=Path("runs"), help="where evidence goes (default: ./%(default)s)"
     )

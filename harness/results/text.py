@@ -21,6 +21,25 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """`aligned`, but no line is longer than `width` (0: any): the widest columns are cut, with a `…`.
+
+    No column gets narrower than its head (the first row), or 6.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    least = [min(now, max(6, len(head))) for now, head in zip(widths, rows[0], strict=True)]
+    over = sum(widths) + 2 * (len(widths) - 1) - width if width else 0
+    while over > 0 and any(now > low for now, low in zip(widths, least, strict=True)):
+        place = max(range(len(widths)), key=lambda at: (widths[at] > least[at], widths[at], at))
+        widths[place] -= 1
+        over -= 1
+    return aligned([[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows])
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 1]}…"
+
+
 def evidence_lines(result: TrialResult) -> list[str]:
     """The cycle, and below it what the console said."""
     lines = [f"    {line}" for line in result.cycle]

@@ -41,7 +41,7 @@ from harness.results.runfolder import (
 )
 from harness.scenario.catalogue import scenario_values
 from harness.verbs.bisected import Asked, asked_for
-from harness.verbs.common import conclude, kept_in
+from harness.verbs.common import conclude, kept_in, told_to
 
 METHODS: dict[str, Callable[[float], Method]] = {"classic": Classic, "bayes": Bayes}
 
@@ -57,6 +57,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         stack.enter_context(alone_in(folder))
         records = _records(folder, asked)
         method = METHODS[arguments.method](arguments.confidence)
+        stack.enter_context(told_to(arguments.store, folder))
         update = stack.enter_context(open_record(folder, _facts(folder, again, _key(arguments, asked))))
         stack.enter_context(kept_in(folder, display, [program(), *arguments.argv]))
         spent_s = records.seconds()

@@ -30,6 +30,7 @@ from harness.process import command_line
 from harness.results.lock import alone_in
 from harness.results.report import REPORT, report_text
 from harness.results.runfolder import TrialResult, open_record
+from harness.results.store import fed
 from harness.target.machine import pick_machine
 
 
@@ -63,10 +64,21 @@ def ready(
 
 
 @contextlib.contextmanager
-def recorded_in(folder: Path, facts: Mapping[str, Any]) -> Iterator[Callable[..., None]]:
-    """A run's record while it runs, alone in its folder; see `open_record`."""
-    with alone_in(folder), open_record(folder, facts) as update:
+def recorded_in(folder: Path, facts: Mapping[str, Any], store: Path) -> Iterator[Callable[..., None]]:
+    """A run's record while it runs, alone in its folder, and then in the store; see `open_record`."""
+    with alone_in(folder), told_to(store, folder), open_record(folder, facts) as update:
         yield update
+
+
+@contextlib.contextmanager
+def told_to(store: Path, folder: Path) -> Iterator[None]:
+    """However the block ends, the store has the run in `folder` then, or somebody is told that it has not."""
+    try:
+        yield
+    finally:
+        problem = fed(store, folder)
+        if problem:
+            print(f"warning: {problem}", file=sys.stderr)
 
 
 def conclude(

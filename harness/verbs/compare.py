@@ -64,7 +64,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         experiment = keep_patches(folder, experiment)
         write_experiment(folder, experiment)
         facts = run_facts("compare", again, tree=tree.description)
-    with recorded_in(folder, facts) as update:
+    with recorded_in(folder, facts, arguments.store) as update:
         with kept_in(folder, display, [program(), "compare", "--resume", str(folder)]):
             update("building")
             check_version(experiment, tree)

@@ -97,7 +97,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         write_atomically(folder / MARKDOWN, matrix_markdown(done).encode())
         update("running", seconds=done.seconds)
 
-    with recorded_in(folder, facts) as update:
+    with recorded_in(folder, facts, arguments.store) as update:
         with kept_in(folder, display, [program(), "matrix", "--resume", str(folder)]):
             session.run(kernels, lambda: keep(update))
         done = result()

@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
     again = command_of(arguments)
     write_experiment(folder, keep_patches(folder, with_patches(experiment, arguments.kernel, patches)))
-    with recorded_in(folder, run_facts("run", again, kernel=arguments.kernel)) as update:
+    with recorded_in(folder, run_facts("run", again, kernel=arguments.kernel), arguments.store) as update:
         update("building")
         kernel, stage = ready(arguments, experiment, patches, display)
         plan = TrialPlan(

@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     begin = time.monotonic()
     write_experiment(folder, keep_patches(folder, with_patches(experiment, arguments.kernel, patches)))
     facts = run_facts("selftest", command_of(arguments), kernel=arguments.kernel)
-    with recorded_in(folder, facts) as update:
+    with recorded_in(folder, facts, arguments.store) as update:
         update("building")
         kernel, stage = ready(arguments, experiment, patches, display)
         update("running", tree=kernel.build.tree)

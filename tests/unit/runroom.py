@@ -169,7 +169,7 @@ def comparison(
     kernels = {arm: kernel(room, arm) for arm in experiment.arms}
     again = " ".join([REPRODUCE, *words])
     tree = next(iter(kernels.values())).build.tree
-    with recorded_in(folder, run_facts("compare", again, tree=tree)) as update:
+    with recorded_in(folder, run_facts("compare", again, tree=tree), out / "store.sqlite") as update:
         stage = Stage(RecordedTarget(fails), "microvm", "tcg")
         done = compare(experiment, kernels, stage, folder, Workshop(Cache(room), Quiet()), again)
         result = comparison_json(done, 1.0)
