@@ -73,7 +73,7 @@ class World:
             raise UnusableError("it does not compile: memory.c:1: error")
         build = SimpleNamespace(key=name, cached=False)
         programs = SimpleNamespace(module=Path("/m/a.ko"), stressor=Path("/m/s"))
-        return cast(BootableKernel, SimpleNamespace(build=build, programs=programs))
+        return cast(BootableKernel, SimpleNamespace(build=build, programs=programs, hmm_tests=None))
 
     def run_trial(self, plan: TrialPlan, folder: Path) -> TrialResult:
         if len(self.ran) >= self.patience:
