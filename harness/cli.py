@@ -131,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
         "--plan", action="store_true", help="say what would be run and what not, and run nothing"
     )
     matrix.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted matrix")
-    matrix.add_argument("--jobs", type=_jobs, default=0, help="parallel compile jobs (default: CPUs + 1)")
+    matrix.add_argument("--jobs", type=_positive, default=0, help="parallel compile jobs (default: CPUs + 1)")
     matrix.add_argument("--json", action="store_true", help="one JSON object on standard output")
     _folders(matrix)
     matrix.set_defaults(verb="matrix")

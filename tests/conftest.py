@@ -24,6 +24,7 @@ def recorded_run(tmp_path: Path) -> Path:
         archive.extractall(tmp_path, filter="data")
     return tmp_path / "run"
 
+
 @pytest.fixture(scope="session", autouse=True)
 def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What tests run is not put into the store of whoever runs them."""

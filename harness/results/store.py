@@ -101,8 +101,8 @@ def _insert_trial(
     if result is None:
         return
     kernel: Mapping[str, Any] = trial.facts.get("kernel", {})
-    arms = run.experiment.arms if run.experiment else {}
-    name = arms[trial.arm].label if trial.arm in arms else str(run.facts.get("kernel", trial.arm))
+    named = {name: kernel.get(name, "") for name in ("release", "build")}
+    named["name"] = _kernel_name(run, trial)
     row = {
         "run": number,
         "name": trial.folder.name,
@@ -112,11 +112,7 @@ def _insert_trial(
         "begun": seconds_of(trial.facts.get("begun")) or begun,
         "scenario": trial.facts.get("scenario", ""),
         "preempt": result.preempt,
-        "kernel": _number(
-            connection,
-            "kernels",
-            {"name": name, "release": kernel.get("release", ""), "build": kernel.get("build", "")},
-        ),
+        "kernel": _number(connection, "kernels", named),
         "outcome": str(result.kind),
         "answer": result.kind.is_answer,
         "bug": result.is_bug,
@@ -132,6 +128,16 @@ def _insert_trial(
     }
     names, values = ", ".join(row), ", ".join(f":{name}" for name in row)
     connection.execute(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", row)
+
+
+def _kernel_name(run: RunRecord, trial: TrialRecord) -> str:
+    """What the experiment calls the trial's kernel; in a bisection, the commit."""
+    if run.verb == "matrix":
+        cells = (run.result or {}).get("cells", ())
+        return next((cell["kernel"] for cell in cells if trial.place in cell["evidence"]), trial.arm)
+    if run.experiment and trial.arm in run.experiment.arms:
+        return run.experiment.arms[trial.arm].label
+    return str(run.facts.get("kernel", trial.arm))
 
 
 def _number(connection: sqlite3.Connection, table: str, row: Mapping[str, str]) -> int:
@@ -168,6 +174,9 @@ def outcome_of(run: RunRecord) -> str:
         return f"culprit {result['culprit'][:12]}" if result.get("culprit") else "no culprit"
     if run.verb == "selftest":
         return f"{len(result['cases']) - len(result['missed'])} of {len(result['cases'])} as expected"
+    if run.verb == "matrix":
+        done = sum(cell["state"] == "done" for cell in result["cells"])
+        return f"{done} of {len(result['cells'])} cells"
     return str(result.get("verdict") or result.get("outcome") or run.standing)
 
 

@@ -40,6 +40,7 @@ def test_every_way_a_guest_can_fail_has_a_case() -> None:
         # What a scenario's own trial shows.
         OutcomeKind.LIVELOCK,
         OutcomeKind.STARVED,
+        OutcomeKind.TEST_FAILED,
         OutcomeKind.NOT_EXERCISED,
         # Nothing that the kernel does.
         OutcomeKind.TIMEOUT,
