@@ -21,6 +21,8 @@ MODULE = "test_hmm.ko"
 _SELFTESTS = Path("tools", "testing", "selftests")
 #: As tools/testing/selftests/mm/Makefile has them, and nothing of what the host happens to have fortified.
 _FLAGS = ("-static", "-O2", "-s", "-pthread", "-U_FORTIFY_SOURCE", "-D_GNU_SOURCE=")
+#: What a failed check says names a place in the tree, not on this machine.
+_PLACE = "-fmacro-prefix-map"
 #: What the Makefile links every test with; which of them there are depends on the version.
 _HELPERS = ("vm_util.c", "hugepage_settings.c", "thp_settings.c")
 
@@ -48,7 +50,7 @@ def build_hmm_tests(
     if module is None:
         raise UserError(f"{build.release} was built without {MODULE}", hint="it needs CONFIG_TEST_HMM=m")
     # The key of a kernel covers its tree, every patched file of it, and the compiler.
-    target = cache.folder("programs") / digest([PROGRAM, build.key, *_FLAGS])[:20]
+    target = cache.folder("programs") / digest([PROGRAM, build.key, *_FLAGS, _PLACE])[:20]
     if not target.is_dir():
         with (
             progress.step(f"{PROGRAM} of {build.release}"),
@@ -77,4 +79,5 @@ def _compile(workspace: Workspace, draft: Path, build: KernelBuild, jobs: int, d
         *("-isystem", str(workspace.src / "tools" / "include" / "uapi")),
     ]
     sources = [source, *(path for name in _HELPERS if (path := tests / name).is_file())]
-    compile_static(draft / PROGRAM, sources, [*_FLAGS, *include], log, deadline)
+    flags = [*_FLAGS, f"{_PLACE}={workspace.src}/=", *include]
+    compile_static(draft / PROGRAM, sources, flags, log, deadline)

@@ -169,5 +169,5 @@ def _write_repro(folder: Path, plans: Sequence[TrialPlan], results: Sequence[Tri
     plan, result = max(pairs, key=lambda pair: (pair[1].is_bug, pair[1].kind.is_failure))
     title = f"{plan.kernel.build.release}, preempt={plan.boot.preempt}: {result.title}"
     image = folder / result.folder / INITRAMFS
-    boot = boot_plan(plan.kernel, plan.boot, plan.stage, image)
+    boot = boot_plan(plan.kernel, plan.boot, plan.stage, image, words=plan.scenario.cmdline)
     write_repro(folder / "repro", boot, title=title, seconds=result.seconds)

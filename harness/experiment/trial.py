@@ -88,9 +88,9 @@ class TrialPlan:
     def steps(self) -> list[Step]:
         """What the guest's init does."""
         words = [f"{name}={value}" for name, value in self.values.items()]
-        tests = self.scenario.program == "hmm-tests"
+        module = "/test_hmm.ko" if self.scenario.program == "hmm-tests" else "/hmm_harness.ko"
         return [
-            Insmod("/test_hmm.ko") if tests else Insmod("/hmm_harness.ko", self.scenario.module_words),
+            Insmod(module, self.scenario.module_words),
             Exec("/hmm-stressor", (self.scenario.name, *words, f"seed={self.seed}")),
             PowerOff(),
         ]
@@ -151,7 +151,8 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     image = folder / INITRAMFS
-    boot = boot_plan(plan.kernel, plan.boot, plan.stage, image, plan.seed)
+    words = plan.scenario.cmdline
+    boot = boot_plan(plan.kernel, plan.boot, plan.stage, image, plan.seed, words)
     with open_record(folder, plan.record()) as update:
         entries = guest_entries(plan.kernel.programs, plan.steps(), plan.kernel.hmm_tests)
         initramfs.write_initramfs(image, entries)
@@ -263,8 +264,18 @@ def guest_entries(
     ]
 
 
-def boot_plan(kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Path, seed: int = 1) -> BootPlan:
-    """The plan of a boot as configured; `seed` decides what happens on the virtual clock."""
+def boot_plan(
+    kernel: BootableKernel,
+    boot: BootConfig,
+    stage: Stage,
+    image: Path,
+    seed: int = 1,
+    words: Sequence[str] = (),
+) -> BootPlan:
+    """The plan of a boot as configured; `seed` decides what happens on the virtual clock.
+
+    `words`: what the scenario adds to the kernel's command line.
+    """
     parameters = KernelParameters(preempt=boot.preempt)
     if boot.clock == "host":  # on the virtual clock the kernel's own thresholds take seconds too
         parameters = replace(
@@ -277,7 +288,7 @@ def boot_plan(kernel: BootableKernel, boot: BootConfig, stage: Stage, image: Pat
     return BootPlan(
         kernel=kernel.build.boot_image,
         initramfs=image,
-        cmdline=(*trial_arguments(parameters), *boot.cmdline),
+        cmdline=(*trial_arguments(parameters), *words, *boot.cmdline),
         machine=stage.machine,
         accel=stage.accel,
         cpus=boot.cpus,

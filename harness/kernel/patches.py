@@ -18,7 +18,7 @@ from harness.kernel.spec import version_tuple
 from harness.suggest import nearest
 from harness.yamlfile import load_yaml
 
-Role = Literal["introduces", "fix", "enabler", "build-fix"]
+Role = Literal["introduces", "fix", "enabler", "build-fix", "test"]
 _COMPARISON = re.compile(r"(>=|<=|==|<|>)\s*(\d+(?:\.\d+){0,2})")
 
 

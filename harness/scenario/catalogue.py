@@ -120,8 +120,10 @@ class Scenario(Frozen):
     program: Literal["stressor", "hmm-tests"] = "stressor"
     #: Wall time that a trial is given at least, s, whatever the experiment says.
     trial_s: int = 0
-    #: Parameters of hmm_harness.ko.
+    #: Parameters of the module.
     module: dict[str, int] = Field(default={})
+    #: Words for the kernel's command line.
+    cmdline: Words = ()
     parameters: dict[str, Parameter]
     oracle: OracleConfig
 

@@ -10,6 +10,7 @@ from harness.arguments import patch_files
 from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.trial import boot_plan, program_entries
+from harness.scenario.catalogue import load_scenario
 from harness.target.shell import run_shell
 from harness.verbs.common import experiment_with_kernel, ready
 
@@ -22,7 +23,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     patches = patch_files(arguments.patch)
     kernel, stage = ready(arguments, experiment, patches, display)
     # run_shell makes an initramfs of its own; the kernel's own image stands in for one until then.
-    plan = boot_plan(kernel, experiment.boot, stage, kernel.build.boot_image)
+    words = load_scenario(experiment.scenario).cmdline
+    plan = boot_plan(kernel, experiment.boot, stage, kernel.build.boot_image, words=words)
     display.note(f"{kernel.build.release}: a shell on the guest's console; exit ends it, or Ctrl-A x")
     display.close()
     entries = program_entries(kernel.programs, kernel.hmm_tests)

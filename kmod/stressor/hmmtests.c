@@ -140,8 +140,9 @@ static pid_t start(struct stream *streams)
 	close(err[1]);
 	fcntl(out[0], F_SETFL, O_NONBLOCK);
 	fcntl(err[0], F_SETFL, O_NONBLOCK);
-	streams[0] = (struct stream){ .fd = out[0] };
-	streams[1] = (struct stream){ .fd = err[0], .errors = true };
+	/* In this order: results are buffered, and come later than errors. */
+	streams[0] = (struct stream){ .fd = err[0], .errors = true };
+	streams[1] = (struct stream){ .fd = out[0] };
 	return pid;
 }
 
@@ -196,6 +197,14 @@ static int hmm_tests_run(const struct scenario *scenario)
 	json_send(&json);
 	return EXIT_DONE;
 }
+
+/* What is coherent about it are the parameters of the module. */
+const struct scenario upstream_hmm_tests_coherent = {
+	.name = "upstream-hmm-tests-coherent",
+	.help = "the same with coherent devices",
+	.parameters = parameters,
+	.run = hmm_tests_run,
+};
 
 const struct scenario upstream_hmm_tests = {
 	.name = "upstream-hmm-tests",

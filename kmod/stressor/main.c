@@ -21,6 +21,7 @@ static const struct scenario *const scenarios[] = {
 	&idle,
 	&slow_progress,
 	&upstream_hmm_tests,
+	&upstream_hmm_tests_coherent,
 };
 
 static void show_help(void)

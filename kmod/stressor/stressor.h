@@ -44,6 +44,7 @@ extern const struct scenario ioctl_check;
 extern const struct scenario idle;
 extern const struct scenario slow_progress;
 extern const struct scenario upstream_hmm_tests;
+extern const struct scenario upstream_hmm_tests_coherent;
 
 /* json.c: one object a line, sent by one write(). */
 struct json {

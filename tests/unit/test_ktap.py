@@ -12,6 +12,8 @@ from harness.watch.ktap import CaseStatus, read_ktap
 DATA = Path(__file__).resolve().parents[1] / "data" / "ktap"
 #: hmm-tests of Linux 7.3.4 in a guest, as the agent's channel brought it.
 RECORDED = (DATA / "7.3-hmm-tests.ktap").read_text().splitlines()
+#: The same with upstream-tests/mixed-livelock on a kernel without the fix, without the benchmark.
+FAILING = (DATA / "7.3-livelock-test-fails.ktap").read_text().splitlines()
 HEAD = ["TAP version 13", "1..3"]
 
 
@@ -24,6 +26,14 @@ def test_a_recorded_suite_is_read_case_by_case() -> None:
     assert {case.reason for case in skipped} == {"DEVICE_COHERENT not available"}
     assert "# [INFO] detected hugetlb page size: 2048 KiB" in report.cases[0].output
     assert any("PASSED: 78 / 78" in line for line in report.rest), "the suite itself counts skips as passes"
+
+
+def test_a_recorded_failure_comes_with_what_the_case_said() -> None:
+    report = read_ktap(FAILING)
+    assert (report.plan, len(report.cases), report.defects) == (82, 82, ())
+    assert report.failed == ("hmm2.hmm2_device_private.migrate_mixed_livelock",)
+    assert report.counts == {"passed": 40, "failed": 1, "skipped": 41}
+    assert any("stuck for 10 s after 0 rounds" in line for line in report.of(CaseStatus.FAILED)[0].output)
 
 
 @pytest.mark.parametrize("kept", range(0, len(RECORDED), 7))
