@@ -31,7 +31,7 @@ def diff_texts(data: bytes, name: str) -> list[tuple[str, str]]:
             raise UserError(f"{name} is a damaged gzip file: {error}") from error
     found: list[tuple[int, str, str]] = []
     quoted = False
-    for content in _mails(data):
+    for content in mails(data):
         title, texts = _mail(content) if _is_mail(content) else ("", [_decode(content, "utf-8")])
         for text in texts:
             diff = _diff(text)
@@ -51,8 +51,8 @@ def diff_texts(data: bytes, name: str) -> list[tuple[str, str]]:
     )
 
 
-def _mails(data: bytes) -> list[bytes]:
-    """The mails of an mbox; other content as it is."""
+def mails(data: bytes) -> list[bytes]:
+    """The mails of an mbox, without the lines before them; other content as it is."""
     starts = [match for match in _MBOX_FROM.finditer(data)]
     if not starts or starts[0].start() != 0:
         return [data]

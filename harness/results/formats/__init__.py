@@ -11,6 +11,7 @@ from harness.results.formats.kcidb import kcidb
 from harness.results.formats.ktap import ktap
 from harness.results.formats.markdown import markdown
 from harness.results.formats.options import Options
+from harness.results.formats.reply import reply
 from harness.results.reading import RunRecord
 
 FORMATS: Mapping[str, Callable[[RunRecord, Options], str]] = {
@@ -19,4 +20,5 @@ FORMATS: Mapping[str, Callable[[RunRecord, Options], str]] = {
     "kcidb": kcidb,
     "jsonl": jsonl,
     "markdown": markdown,
+    "reply": reply,
 }
