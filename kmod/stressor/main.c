@@ -22,6 +22,7 @@ static const struct scenario *const scenarios[] = {
 	&slow_progress,
 	&upstream_hmm_tests,
 	&upstream_hmm_tests_coherent,
+	&churn_scenario,
 };
 
 static void show_help(void)

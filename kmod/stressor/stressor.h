@@ -45,6 +45,7 @@ extern const struct scenario idle;
 extern const struct scenario slow_progress;
 extern const struct scenario upstream_hmm_tests;
 extern const struct scenario upstream_hmm_tests_coherent;
+extern const struct scenario churn_scenario;
 
 /* json.c: one object a line, sent by one write(). */
 struct json {
