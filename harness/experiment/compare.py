@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.config import Experiment
 from harness.errors import InfraError
-from harness.experiment.kernels import BootableKernel, make_kernel, workshop_for
+from harness.experiment.kernels import BootableKernel, check_preempt, make_kernel, workshop_for
 from harness.experiment.options import Workshop
 from harness.experiment.sequential import e_value
 from harness.experiment.statistics import ArmTally, Sequential, Verdict, VerdictKind, decide, tally
@@ -49,12 +49,17 @@ class Comparison:
 def arm_kernels(
     experiment: Experiment, tree: KernelTree, machine: Machine, workshop: Workshop
 ) -> dict[str, BootableKernel]:
-    """Each arm's kernel with the arm's own patches, built or taken from the cache."""
+    """Each arm's kernel with the arm's own patches, built or taken from the cache.
+
+    UserError if one of them does not offer the preemption model that the guests are to run under.
+    """
     workshop = workshop_for(experiment, workshop)
-    return {
-        name: make_kernel(tree, experiment.kernels[arm.kernel], arm.patches, machine, workshop)
-        for name, arm in experiment.arms.items()
-    }
+    kernels = {}
+    for name, arm in experiment.arms.items():
+        kernel = make_kernel(tree, experiment.kernels[arm.kernel], arm.patches, machine, workshop)
+        check_preempt(tree, arm.kernel, kernel.build, experiment.boot.preempt)
+        kernels[name] = kernel
+    return kernels
 
 
 def compare(

@@ -27,6 +27,7 @@ from harness.kernel.apply import apply_patches
 from harness.kernel.build import BuildRequest, KernelBuild, build_kernel
 from harness.kernel.kconfig import parse_setting
 from harness.kernel.patches import Catalogue, Patch, in_range, read_patches
+from harness.kernel.preemption import check_offered, offered_models
 from harness.kernel.tree import DebianSpec, FolderSpec, GitSpec, KernelTree, TarballSpec, TreeSpec, fetch_tree
 from harness.kmod import GuestPrograms, build_guest_programs
 from harness.scenario.catalogue import load_scenario
@@ -132,10 +133,13 @@ def kernel_request(
     tree: KernelTree, patches: Sequence[Patch], kernel: KernelConfig, machine: Machine
 ) -> BuildRequest:
     """What a kernel for a guest on `machine` is built from: these patches, and the settings of `kernel`."""
+    preemption = () if "lazy" in kernel.fragments else ("voluntary",)
     return BuildRequest(
         tree=tree,
         patches=tuple(patches),
-        fragments=tuple(known_fragments()[name] for name in ("base", machine, *kernel.fragments)),
+        fragments=tuple(
+            known_fragments()[name] for name in ("base", machine, *preemption, *kernel.fragments)
+        ),
         extra=tuple(parse_setting(setting) for setting in kernel.config),
     )
 
@@ -165,6 +169,11 @@ def make_kernel(
     """The kernel that an experiment names, with these patches on top."""
     patches = resolve_patches((*kernel.patches, *extra_patches), tree)
     return finish_kernel(kernel_request(tree, patches, kernel, machine), workshop)
+
+
+def check_preempt(tree: KernelTree, name: str, build: KernelBuild, model: str) -> None:
+    """UserError if the kernel of that name does not offer a preemption model: found out before it boots."""
+    check_offered(model, name, offered_models(tree.path, build.config.read_text(encoding="utf-8")))
 
 
 def experiment_with(kernel: str) -> Experiment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from harness.errors import InfraError
 from harness.guest.protocol import Hello
+from harness.kernel.preemption import HINTS
 
 
 class PreemptionError(InfraError):
@@ -24,13 +25,7 @@ def check_preemption(hello: Hello, asked: str) -> None:
             f"asked for preempt={asked}, but the kernel {hello.release} does not say what it runs under",
             hint="it needs CONFIG_PREEMPT_DYNAMIC and CONFIG_DEBUG_FS (/sys/kernel/debug/sched/preempt)",
         )
-    hints = {
-        "none": "from 7.0 on, x86 has none and voluntary only with the patch x86-preempt-choice",
-        "lazy": "lazy exists from 6.13 on, and not with the patch x86-preempt-choice",
-        "full": "every kernel with CONFIG_PREEMPT_DYNAMIC has full",
-    }
-    hints["voluntary"] = hints["none"]
     raise PreemptionError(
         f"asked for preempt={asked}, the kernel {hello.release} runs {hello.preempt}",
-        hint=hints.get(asked, "preemption models: none, voluntary, full, lazy"),
+        hint=HINTS.get(asked, f"preemption models: {', '.join(HINTS)}"),
     )

@@ -16,6 +16,7 @@ from harness.disk import write_atomically
 from harness.display import Display
 from harness.experiment.kernels import (
     BootableKernel,
+    check_preempt,
     check_version,
     experiment_with,
     get_tree,
@@ -60,6 +61,7 @@ def ready(
     check_version(experiment, tree)
     machine = pick_machine(experiment.boot.machine)
     kernel = make_kernel(tree, kernel_of(experiment, arguments.kernel), patches, machine, workshop)
+    check_preempt(tree, arguments.kernel, kernel.build, experiment.boot.preempt)
     return kernel, set_stage(experiment.boot, machine, kernel.build, workshop)
 
 

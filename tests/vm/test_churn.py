@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Many processes at device memory: on a kernel with the fix nothing fails, and every kind of operation came by."""
+"""Many processes at device memory: with the fix nothing fails, and every kind of operation came by."""
 
 from __future__ import annotations
 

@@ -86,9 +86,20 @@ def test_no_window_is_no_answer(newest: Kernels, tmp_path: Path) -> None:
     assert (status, result["outcome"], result["windows"]) == (1, "not_exercised", 0), err
 
 
-def test_another_preemption_model_than_asked_for_is_no_result(newest: Kernels, tmp_path: Path) -> None:
+def test_a_preemption_model_that_a_kernel_lacks_is_refused_before_it_boots(
+    newest: Kernels, tmp_path: Path
+) -> None:
     status, result, err = run(tmp_path, newest.experiment.arms["fixed"].kernel, "--preempt", "lazy")
-    assert status == 3 and not result and "asked for preempt=lazy" in err and "hint:" in err
+    assert status == 2 and not result and "preempt=lazy cannot be had" in err and "linux-7-lazy" in err
+    assert "trial of" not in err
+
+
+def test_another_preemption_model_than_asked_for_is_no_result(newest: Kernels, tmp_path: Path) -> None:
+    """The last word on the command line holds."""
+    own = with_cmdline(tmp_path, newest, "preempt=full")
+    kernel = newest.experiment.arms["fixed"].kernel
+    status, result, err = run(tmp_path, kernel, "--experiment", own)
+    assert status == 3 and not result and "asked for preempt=none" in err and "hint:" in err
 
 
 def test_a_module_that_does_not_load_shows_the_guests_words(newest: Kernels, tmp_path: Path) -> None:
