@@ -5,7 +5,6 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/delay.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/uaccess.h>
@@ -69,7 +68,7 @@ void hh_mishap_begin(struct hh_mishap *mishap, struct hh_device *device,
 	if (mishap->turn)
 		mutex_lock(&behave->turn);
 	if (delay_us)
-		fsleep(delay_us);
+		hh_clock_busy(delay_us);
 }
 
 /* True if the rule makes this migration fail. */
@@ -163,6 +162,7 @@ long hh_ioctl_behave(struct hh_mirror *mirror, void __user *arg)
 	if (behave.delay_us > HMM_HARNESS_MAX_DELAY_US)
 		return -ERANGE;
 
+	hh_clock_prepare();
 	hh_behave_set(mirror->device, &behave);
 	hh_behave_report(&mirror->device->behave, &behave);
 	return copy_to_user(arg, &behave, sizeof(behave)) ? -EFAULT : 0;

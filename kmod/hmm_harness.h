@@ -133,7 +133,12 @@ struct hmm_harness_stats {
 	__u64 pages_in_use;
 	__u64 pages_free;
 	__u64 hog_locks;		/* folio locks that HOG took */
-	__u64 reserved[2];
+	/*
+	 * A clock of this CPU's that does not stand still between ticks, as
+	 * those of user space do in an emulated machine.
+	 */
+	__u64 clock_ns;
+	__u64 reserved;
 };
 
 /* Where a migration can be made to fail: with its first movable page. */
@@ -178,7 +183,7 @@ struct hmm_harness_failure {
  */
 struct hmm_harness_behave {
 	__u32 flags;
-	__u32 delay_us;		/* CPU faults: before migrate_vma_setup() */
+	__u32 delay_us;		/* CPU faults, busy before migrate_vma_setup() */
 	struct hmm_harness_failure to_ram[HMM_HARNESS_STEPS];	/* CPU faults */
 	struct hmm_harness_failure to_device[HMM_HARNESS_STEPS];
 	__u64 reserved[2];
@@ -187,6 +192,7 @@ struct hmm_harness_behave {
 /*
  * Takes the lock of the folio at addr again and again, with a reference while
  * it has it, as one would who has business with the folio but does not move it.
+ * Both times pass busily: keep the caller on one CPU.
  * Ends after duration_ms, or when there is no page of this device any more.
  * The page is looked up each time as FAULT would, which is part of the time
  * unlocked; locked_ns and elapsed_ns tell what came of it.  All of "out" is

@@ -2,10 +2,8 @@
 /* Taking a folio's lock again and again without moving the folio. */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/delay.h>
 #include <linux/hmm.h>
 #include <linux/jiffies.h>
-#include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
@@ -55,14 +53,14 @@ static bool hh_hog_lock(struct folio *folio, u32 on_us)
 {
 	if (!folio_trylock(folio))
 		return false;
-	fsleep(on_us);
+	hh_clock_busy(on_us);
 	folio_unlock(folio);
 	return true;
 }
 
 static int hh_hog(struct hh_mirror *mirror, struct hmm_harness_hog *hog)
 {
-	u64 start = ktime_get_ns(), now = start;
+	u64 start = hh_clock_ns(), now = start;
 	u64 end = start + hog->duration_ms * (u64)NSEC_PER_MSEC;
 	bool found = false;
 	int ret = 0;
@@ -75,24 +73,24 @@ static int hh_hog(struct hh_mirror *mirror, struct hmm_harness_hog *hog)
 			break;
 		}
 		found = true;
-		now = ktime_get_ns();
+		now = hh_clock_ns();
 		if (hh_hog_lock(folio, hog->on_us)) {
 			hog->locks++;
-			hog->locked_ns += ktime_get_ns() - now;
+			hog->locked_ns += hh_clock_ns() - now;
 			hh_count(mirror->device, HH_HOG_LOCKS, 1);
 		} else {
 			hog->busy++;
 		}
 		folio_put(folio);
-		fsleep(hog->off_us);
+		hh_clock_busy(hog->off_us);
 		if (signal_pending(current)) {
 			ret = -EINTR;
 			break;
 		}
 		cond_resched();
-		now = ktime_get_ns();
+		now = hh_clock_ns();
 	}
-	hog->elapsed_ns = ktime_get_ns() - start;
+	hog->elapsed_ns = hh_clock_ns() - start;
 	return ret;
 }
 
@@ -117,6 +115,7 @@ long hh_ioctl_hog(struct hh_mirror *mirror, void __user *arg)
 	if (IS_ERR(mm))
 		return PTR_ERR(mm);
 
+	hh_clock_prepare();
 	hog.locks = 0;
 	hog.busy = 0;
 	hog.locked_ns = 0;

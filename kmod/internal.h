@@ -188,6 +188,11 @@ void hh_hold_until_stuck(struct hh_batch *batch, const struct hh_hold *hold);
 void hh_hold_cpu_fault(struct hh_device *device, struct migrate_vma *args);
 long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg);
 
+/* clock.c */
+void hh_clock_prepare(void);
+u64 hh_clock_ns(void);
+void hh_clock_busy(u32 us);
+
 /* behave.c */
 void hh_behave_init(struct hh_device *device);
 void hh_behave_reset(struct hh_device *device);

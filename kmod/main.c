@@ -128,7 +128,7 @@ static long hh_ioctl_stats(struct hh_mirror *mirror, void __user *arg)
 
 	if (copy_from_user(&stats, arg, sizeof(stats)))
 		return -EFAULT;
-	if (stats.reserved[0] || stats.reserved[1])
+	if (stats.reserved)
 		return -EINVAL;
 
 	stats.faults = atomic64_read(&device->counter[HH_FAULTS]);
@@ -142,6 +142,8 @@ static long hh_ioctl_stats(struct hh_mirror *mirror, void __user *arg)
 		atomic64_read(&device->counter[HH_TO_RAM_FAILED]);
 	stats.aborts = atomic64_read(&device->counter[HH_ABORTS]);
 	stats.hog_locks = atomic64_read(&device->counter[HH_HOG_LOCKS]);
+	hh_clock_prepare();
+	stats.clock_ns = hh_clock_ns();
 	spin_lock(&device->lock);
 	stats.pages_in_use = device->nr_used;
 	stats.pages_free = device->nr_pages - device->nr_used;

@@ -70,6 +70,12 @@ void json_seconds(struct json *json, const char *key, double value)
 	put(json, "%.6f", value);
 }
 
+void json_metric(struct json *json, const char *name, double value)
+{
+	json_key(json, name);
+	put(json, "%.9g", value);
+}
+
 void json_bool(struct json *json, const char *key, bool value)
 {
 	json_key(json, key);

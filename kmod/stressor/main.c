@@ -23,6 +23,10 @@ static const struct scenario *const scenarios[] = {
 	&upstream_hmm_tests,
 	&upstream_hmm_tests_coherent,
 	&churn_scenario,
+	&refcount_livelock,
+	&lock_hog,
+	&failed_migration,
+	&two_devices,
 };
 
 static void show_help(void)

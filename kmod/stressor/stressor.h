@@ -46,6 +46,10 @@ extern const struct scenario slow_progress;
 extern const struct scenario upstream_hmm_tests;
 extern const struct scenario upstream_hmm_tests_coherent;
 extern const struct scenario churn_scenario;
+extern const struct scenario refcount_livelock;
+extern const struct scenario lock_hog;
+extern const struct scenario failed_migration;
+extern const struct scenario two_devices;
 
 /* json.c: one object a line, sent by one write(). */
 struct json {
@@ -60,6 +64,8 @@ void json_key(struct json *json, const char *key);
 void json_number(struct json *json, const char *key, __u64 value);
 void json_signed(struct json *json, const char *key, __s64 value);
 void json_seconds(struct json *json, const char *key, double value);
+/* A member of "metrics". */
+void json_metric(struct json *json, const char *name, double value);
 void json_bool(struct json *json, const char *key, bool value);
 void json_string(struct json *json, const char *key, const char *value);
 void json_open(struct json *json, const char *key, char bracket);
@@ -124,6 +130,35 @@ void progress_stop(struct progress *progress);
 struct hmm_harness_window;
 void json_window(struct json *json, const struct hmm_harness_window *window);
 
+/* device.c: EXIT_DONE, or reported and what to exit with. */
+struct hmm_harness_stats;
+struct hmm_harness_behave;
+/* A descriptor that is attached, or -1; pages, or NULL: reported as well. */
+int attach_device(unsigned int index);
+char *map_pages(size_t pages);
+void *map_shared(size_t size);
+int device_stats(int fd, struct hmm_harness_stats *stats);
+/* Finer than now_ns() in an emulated machine, and of the caller's CPU. */
+__u64 device_clock_ns(int fd);
+int device_behave(int fd, struct hmm_harness_behave *behave);
+/* All of the pages, none of which is there yet. */
+int move_to_device(int fd, const char *memory, size_t pages);
+int check_content(const char *process, __u64 iteration, const char *memory,
+		  size_t pages, __u64 key);
+
+/* samples.c */
+struct samples {
+	double *values;
+	size_t count;
+	size_t room;
+};
+
+/* False, and reported, if there is no memory for it. */
+bool samples_add(struct samples *samples, double value);
+/* These are 0 of none. */
+double samples_median(struct samples *samples);
+double samples_max(const struct samples *samples);
+
 /* pattern.c: what every page must hold. */
 struct mismatch {
 	size_t page;
@@ -133,6 +168,7 @@ struct mismatch {
 };
 
 __u64 mix64(__u64 value);
+__u64 first_word(const void *memory);
 void pattern_fill(void *memory, size_t first, size_t pages, __u64 key);
 bool pattern_verify(const void *memory, size_t first, size_t pages,
 		    __u64 key, struct mismatch *mismatch);
