@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The records of a run as models: what `run.json` of a run and of a trial hold, for each verb.
+"""What the verbs come to, as models: the objects that `--json` prints and `run.json` keeps.
 
 They are a promise to whoever reads run folders or `--json`: a key is added without notice, a key that goes or
 changes its meaning raises `SCHEMA`. The JSON Schema files beside this module are generated from them.
@@ -14,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.config import BootConfig
 from harness.errors import UserError
-from harness.results.runfolder import SCHEMA, TrialResult
+from harness.results.runfolder import SCHEMA
 from harness.watch.kinds import OutcomeKind
 
-RunState = Literal["building", "running", "finished", "interrupted", "failed"]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -243,166 +242,6 @@ class SelftestResult(Record):
     """The versions on which the skipped ones happen."""
     evidence: str
     seconds: float
-
-
-class _Run(Record):
-    """What `run.json` of every run holds. It is there from the start, and replaced in one step."""
-
-    state: RunState
-    """`running` of a run that nobody is at any more: it was killed. `error` says why one `failed`."""
-    id: str = ""
-    """Stays the same when the folder is moved."""
-    begun: str = ""
-    ended: str | None = None
-    """UTC, as 2026-11-29T08:00:00.123456Z."""
-    version: str = ""
-    """Of hmm-harness."""
-    cwd: str = ""
-    """Where the command was given: `reproduce` may name files relative to it."""
-    reproduce: str
-    """The command that does it again."""
-    rerun_of: str | None = None
-    """The folder of the run that was asked to be repeated."""
-    error: str | None = None
-    tree: str = ""
-    """Where the source is from, in words."""
-    pruned: str | None = None
-    """When the evidence was removed, UTC."""
-
-
-class CompareRun(_Run):
-    """`run.json` of `compare`."""
-
-    verb: Literal["compare"]
-    result: CompareResult | None = None
-
-
-class TrialRun(_Run):
-    """`run.json` of `run`: the result is the trial's."""
-
-    verb: Literal["run"]
-    kernel: str
-    """Its name in the experiment."""
-    result: TrialResult | None = None
-
-
-class BisectRun(_Run):
-    """`run.json` of `bisect`."""
-
-    verb: Literal["bisect"]
-    key: str
-    """Names the question: the same question goes on where it was ended."""
-    result: BisectResult | None = None
-
-
-class SelftestRun(_Run):
-    """`run.json` of `selftest`."""
-
-    verb: Literal["selftest"]
-    kernel: str
-    result: SelftestResult | None = None
-
-
-#: By verb. A verb that is not here has a record too, whose result nobody promised anything of.
-RUNS: Mapping[str, type[_Run]] = {
-    "compare": CompareRun,
-    "run": TrialRun,
-    "bisect": BisectRun,
-    "selftest": SelftestRun,
-}
-
-
-class FileOfCache(Facts):
-    """A file by its entry in the cache."""
-
-    entry: str
-    file: str
-    debug: str | None = None
-
-
-class Provenance(Facts):
-    """What decided a boot, and by version or SHA-256 what it was carried out with."""
-
-    qemu: str
-    kernel: FileOfCache
-    kernel_sha256: str
-    initramfs_sha256: str
-    module: FileOfCache
-    module_sha256: str
-    argv: tuple[str, ...]
-    """QEMU's, without the places of files."""
-    boot: dict[str, Any]
-
-
-class TrialFile(Record):
-    """`run.json` of a trial."""
-
-    state: Literal["running", "finished", "interrupted", "failed"]
-    begun: str = ""
-    ended: str | None = None
-    """UTC, as 2026-11-29T08:00:00.123456Z."""
-    arm: str
-    """The arm of a comparison, the kernel of a run or bisection, the case of a self-test."""
-    index: int
-    """From 1 in each arm."""
-    seed: int
-    scenario: str
-    parameters: dict[str, int | str]
-    """All of the scenario's."""
-    kernel: KernelFacts
-    fingerprint: str
-    """Two trials with one fingerprint ran the same kernel, module and stressor."""
-    boot: BootFacts
-    command: str
-    """Repeats this trial alone."""
-    provoke: str | None = None
-    """The case of a self-test."""
-    provenance: Provenance | None = None
-    result: TrialResult | None = None
-    error: str | None = None
-    pruned: str | None = None
-    """When the evidence was removed, UTC."""
-
-
-class AgentLineFacts(Facts):
-    """A line of `agent.jsonl`: what init or the stressor said."""
-
-    host_s: float
-    """When it came, s since power-on."""
-    line: str
-    """A message as harness/guest/protocol.py describes it; garbage is kept as it came."""
-
-
-class SampleLine(Facts):
-    """A line of `samples.jsonl`: what QEMU's monitor said of the CPUs."""
-
-    host_s: float
-    running: bool
-    cpus: tuple[tuple[int, str, int, bool, float, float], ...]
-    """CPU, RIP in hexadecimal, CPL, halted, CPU time of its thread and the time it waited for one, s."""
-
-
-class ExaminationLine(Facts):
-    """A line of `examinations.jsonl`: a look into the guest's frozen memory."""
-
-    host_s: float
-    since_s: float
-    """The last sign of progress before, s since power-on."""
-    proof: Literal["cycle", "partial", "none"]
-    title: str
-    frames: tuple[str, ...]
-    """The spinner's functions, innermost first."""
-    text: tuple[str, ...]
-    gaps: tuple[str, ...]
-    """What is missing between `partial` and `cycle`."""
-
-
-#: The lines of a trial's files.
-LINES: Mapping[str, type[Facts]] = {
-    "agent.jsonl": AgentLineFacts,
-    "samples.jsonl": SampleLine,
-    "examinations.jsonl": ExaminationLine,
-}
 
 
 def read_as(model: type[Model], value: Mapping[str, Any], where: str) -> Model:

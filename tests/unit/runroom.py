@@ -8,6 +8,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from harness.cache import Cache
 from harness.config import Experiment, load_experiment
@@ -32,6 +35,9 @@ from harness.target.protocol import (
     Registers,
 )
 from harness.target.recording import Recorder
+from harness.verbs import compare as compare_verb
+from harness.verbs import run as run_verb
+from harness.verbs import selftest as selftest_verb
 from harness.verbs.common import conclude, recorded_in
 from tests.unit.kernelroom import Notes
 from tests.unit.watching import HELLO, START, progress, say
@@ -110,10 +116,14 @@ class RecordedTarget:
     fails: str
     capabilities: Capabilities = NONE
     booted: list[Path] = field(default_factory=list)
+    #: What happens instead, to every guest.
+    breaks: BaseException | None = None
 
     @contextlib.contextmanager
     def boot(self, plan: BootPlan, folder: Path, deadline: Deadline) -> Iterator[Guest]:
         self.booted.append(folder)
+        if self.breaks:
+            raise self.breaks
         recorder = Recorder(folder, ["recorded"])
         try:
             yield RecordedGuest(locks_up() if self.fails in str(plan.kernel) else completes(), recorder)
@@ -176,3 +186,20 @@ def comparison(
         text = conclude(folder, "compare", result, done.results, update)
     assert json.loads(json.dumps(result)) == result
     return folder, text, done
+
+
+def simulated(monkeypatch: pytest.MonkeyPatch, room: Path, fails: str = "unfixed") -> RecordedTarget:
+    """The verbs compare, run and selftest build and boot nothing from now on: see `RecordedTarget`."""
+    target = RecordedTarget(fails)
+    stage = Stage(target, "microvm", "tcg")
+    tree = SimpleNamespace(description="Debian linux-source-7.3 7.3.4-1", version="7.3.4")
+
+    def kernels(experiment: Experiment, *rest: object) -> dict[str, BootableKernel]:
+        return {arm: kernel(room, arm) for arm in experiment.arms}
+
+    monkeypatch.setattr(compare_verb, "get_tree", lambda *words: tree)
+    monkeypatch.setattr(compare_verb, "arm_kernels", kernels)
+    monkeypatch.setattr(compare_verb, "set_stage", lambda *words: stage)
+    for verb in (run_verb, selftest_verb):
+        monkeypatch.setattr(verb, "ready", lambda given, *rest: (kernel(room, given.kernel), stage))
+    return target

@@ -34,6 +34,7 @@ from harness.results.report import report_text
 from harness.results.runfolder import TrialResult, arm_of, open_record
 from harness.scenario.catalogue import scenario_values
 from harness.watch.kinds import OutcomeKind
+from tests.unit.schemas import defects
 
 COUNT = 16
 NAMES = tuple(f"{number:02x}" * 20 for number in range(1, COUNT + 1))
@@ -104,6 +105,8 @@ class Quiet:
 
 def bisection_text(done: Bisection) -> str:
     """What is printed, from what the run's folder records."""
+    record = {"schema": 1, "state": "finished", "verb": "bisect", "key": "", "reproduce": ""}
+    assert defects("run", {**record, "result": bisection_json(done)}) == []
     trials = [result for name in done.records.kernels for result in done.trials(name)]
     return report_text("bisect", bisection_json(done), trials, done.folder)
 

@@ -32,6 +32,7 @@ from harness.results.report import report_text
 from harness.results.runfolder import EXPERIMENT, TrialResult, write_experiment
 from harness.results.tables import matrix_markdown
 from harness.watch.kinds import OutcomeKind
+from tests.unit.schemas import defects
 
 GOOD = """\
 versions: ">=7.0"
@@ -81,7 +82,10 @@ def result_of(matrix: Matrix, found: Sequence[CellResult]) -> MatrixResult:
         "day": "2026-11-29",
         "reproduce": "hmm-harness matrix",
     }
-    return matrix_result(matrix, found, seconds=61.0, **facts)
+    done = matrix_result(matrix, found, seconds=61.0, **facts)
+    record = {"schema": 1, "state": "finished", "verb": "matrix", "seconds": 61.0, "reproduce": ""}
+    assert defects("run", {**record, "result": done.model_dump(mode="json")}) == []
+    return done
 
 
 # The file
