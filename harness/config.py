@@ -193,8 +193,8 @@ def validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mode
 
 
 def builtin_experiments() -> dict[str, Path]:
-    """The experiments that come with the harness, by name."""
-    return {path.stem: path for path in sorted(EXPERIMENTS.glob("*.yaml"))}
+    """The experiments that come with the harness, by name; the first for a version is its default."""
+    return {path.stem: path for path in sorted(EXPERIMENTS.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def load_experiment(reference: str) -> Experiment:

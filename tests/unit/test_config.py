@@ -20,7 +20,7 @@ from harness.config import (
     parse_tree,
 )
 from harness.errors import UserError
-from harness.experiment.kernels import kernel_request
+from harness.experiment.kernels import experiment_for, kernel_request
 from harness.kernel.kconfig import merge
 from harness.kernel.patches import Catalogue
 from harness.kernel.spec import KernelTree
@@ -47,6 +47,11 @@ def test_defaults_fill_in_what_is_left_out(tmp_path: Path) -> None:
     experiment = load_experiment(write(tmp_path, GOOD))
     assert (experiment.trials, experiment.boot.preempt, experiment.tree.kind) == (6, "none", "debian")
     assert experiment.arm_of("control") == "one"
+
+
+@pytest.mark.parametrize(("version", "name"), [("6.12.117", "linux-6.12"), ("7.3.4", "linux-7")])
+def test_the_default_for_a_version(version: str, name: str) -> None:
+    assert experiment_for(version)[0] == name
 
 
 @pytest.mark.parametrize("name", sorted(builtin_experiments()))
