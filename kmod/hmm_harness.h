@@ -51,7 +51,8 @@ enum hmm_harness_entry {
 /*
  * Faults a range as a device would.  EBUSY when it stayed unstable for
  * timeout_ms (0: the kernel's own default), EPERM when it may not be written,
- * EOPNOTSUPP when the kernel lacks the entry point.  retries is valid on every return but for a refused call.
+ * EOPNOTSUPP when the kernel lacks the entry point.  retries is valid on every
+ * return but for a refused call.
  */
 struct hmm_harness_fault {
 	__u64 addr;
@@ -203,8 +204,8 @@ struct hmm_harness_behave {
  * unlocked; locked_ns and elapsed_ns tell what came of it.  All of "out" is
  * valid on every return but for a refused call.
  *
- * ENOENT: not even the first look found a page of this device.  EINTR: a signal
- * came.  ERANGE also for a time out of its limits.
+ * ENOENT: not even the first look found a page of this device.  EBUSY: as of
+ * FAULT.  ERANGE also for a time out of its limits.
  */
 struct hmm_harness_hog {
 	__u64 addr;

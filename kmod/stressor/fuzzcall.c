@@ -14,14 +14,17 @@
 
 #include "fuzz.h"
 
-#define MAX_FIELDS	8
+#define MAX_FIELDS	24
 #define MAX_SIZE	256
 
 enum kind {
 	END,		/* of the list; what no row names must be zero */
 	RANGE,		/* addr and length, 16 bytes */
 	FLAGS,		/* any of the bits in most */
-	NUMBER,		/* 0..most, small ones more often */
+	NUMBER,		/* 0..most */
+	POSITIVE,	/* 1..most */
+	FEW,		/* 0 mostly, or 2..most, and no other, ever */
+	ADDRESS,	/* of the range */
 	BUFFER,		/* pointer to a byte for each page of the range */
 	COUNT,		/* pages of the range */
 	OUT,		/* ignored: anything */
@@ -55,6 +58,12 @@ static const struct hmm_harness_touch touch;
 static const struct hmm_harness_stats stats;
 static const struct hmm_harness_window window;
 static const struct hmm_harness_hold hold;
+static const struct hmm_harness_behave behave;
+static const struct hmm_harness_hog hog;
+
+/* Every migration failing, a fault would go round for ever. */
+#define NEXT_OF(step)	FIELD(FEW, (step).next, 3)
+#define EVERY_OF(step)	FIELD(FEW, (step).every, 9)
 
 /* A bit each. Beyond 63 is EOPNOTSUPP, which shares one with EMLINK. */
 #define ERROR(error)	(1ULL << ((error) & 63))
@@ -107,8 +116,30 @@ static const struct request requests[] = {
 	{ "HOLD", HMM_HARNESS_HOLD, 8, &hold, {
 		RANGE_OF(hold),
 		FIELD(NUMBER, hold.kind, HMM_HARNESS_HOLD_FAULT),
-		FIELD(NUMBER, hold.timeout_ms, WAIT_MS),
+		FIELD(POSITIVE, hold.timeout_ms, WAIT_MS),
 	}, RANGED },
+	{ "BEHAVE", HMM_HARNESS_BEHAVE, 3, &behave, {
+		FIELD(FLAGS, behave.flags, HMM_HARNESS_BEHAVE_MUTEX),
+		FIELD(NUMBER, behave.delay_us, 500),
+		NEXT_OF(behave.to_ram[HMM_HARNESS_STEP_ALLOC]),
+		NEXT_OF(behave.to_ram[HMM_HARNESS_STEP_REFERENCE]),
+		NEXT_OF(behave.to_ram[HMM_HARNESS_STEP_COPY]),
+		NEXT_OF(behave.to_device[HMM_HARNESS_STEP_ALLOC]),
+		NEXT_OF(behave.to_device[HMM_HARNESS_STEP_REFERENCE]),
+		NEXT_OF(behave.to_device[HMM_HARNESS_STEP_COPY]),
+		EVERY_OF(behave.to_ram[HMM_HARNESS_STEP_ALLOC]),
+		EVERY_OF(behave.to_ram[HMM_HARNESS_STEP_REFERENCE]),
+		EVERY_OF(behave.to_ram[HMM_HARNESS_STEP_COPY]),
+		EVERY_OF(behave.to_device[HMM_HARNESS_STEP_ALLOC]),
+		EVERY_OF(behave.to_device[HMM_HARNESS_STEP_REFERENCE]),
+		EVERY_OF(behave.to_device[HMM_HARNESS_STEP_COPY]),
+	}, COMMON | ERROR(ERANGE) },
+	{ "HOG", HMM_HARNESS_HOG, 5, &hog, {
+		FIELD(ADDRESS, hog.addr, 0),
+		FIELD(POSITIVE, hog.on_us, 1000),
+		FIELD(NUMBER, hog.off_us, 1000),
+		FIELD(POSITIVE, hog.duration_ms, WAIT_MS),
+	}, RANGED | LIMITED | ERROR(EBUSY) | ERROR(ENOENT) },
 };
 
 #define UNKNOWN	(FUZZ_REQUESTS - 1)
@@ -182,6 +213,16 @@ static void put_field(struct fuzz_thread *thread, const struct field *field,
 	case NUMBER:
 		value = fuzz_below(random, field->most + 1);
 		break;
+	case POSITIVE:
+		value = 1 + fuzz_below(random, field->most);
+		break;
+	case FEW:
+		if (fuzz_percent(random, 30))
+			value = 2 + fuzz_below(random, field->most - 1);
+		break;
+	case ADDRESS:
+		value = range->addr;
+		break;
 	case BUFFER:
 		value = pick_buffer(thread);
 		break;
@@ -195,6 +236,19 @@ static void put_field(struct fuzz_thread *thread, const struct field *field,
 		break;
 	}
 	memcpy(to, &value, field->size);
+}
+
+static void put_fields(struct fuzz_thread *thread,
+		       const struct request *request,
+		       const struct fuzz_range *range, unsigned char *bytes,
+		       bool few)
+{
+	const struct field *field;
+
+	for (field = request->fields; field->kind != END; field++)
+		if (!few || field->kind == FEW)
+			put_field(thread, field, range, bytes +
+				  (field->member - request->structure));
 }
 
 /* Writes something anywhere: flags, reserved members, ranges, all the same. */
@@ -313,7 +367,6 @@ void fuzz_call(struct fuzz_thread *thread)
 	size_t index = pick_request(random), size;
 	const struct request *request = &requests[index];
 	unsigned long number = request->number;
-	const struct field *field;
 	void *argument = words;
 	unsigned int dice;
 	int fd;
@@ -323,11 +376,11 @@ void fuzz_call(struct fuzz_thread *thread)
 		thread->range = fuzz_range(random);
 	range = thread->range;
 	size = _IOC_SIZE(number);
-	for (field = request->fields; field->kind != END; field++)
-		put_field(thread, field, &range,
-			  bytes + (field->member - request->structure));
-	if (fuzz_percent(random, 15))
+	put_fields(thread, request, &range, bytes, false);
+	if (fuzz_percent(random, 15)) {
 		mutate(random, bytes, size);
+		put_fields(thread, request, &range, bytes, true);
+	}
 
 	dice = fuzz_below(random, 100);
 	if (dice < 3) {
