@@ -104,7 +104,12 @@ def samples(calls: int) -> Iterator[Sample]:
     for fail_percent in (0, 10):
         for preempt in models:
             seed += 1
-            yield Sample("ioctl-fuzz", preempt, {"calls": calls // 4, "fail_percent": fail_percent}, seed)
+            given: dict[str, Value] = {
+                "calls": calls // 4,
+                "huge_pages": "move",
+                "fail_percent": fail_percent,
+            }
+            yield Sample("ioctl-fuzz", preempt, given, seed)
     for name in scenario_names():
         if name != "ioctl-fuzz" and load_scenario(name).program == "stressor":
             yield Sample(name, "none")

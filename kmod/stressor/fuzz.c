@@ -32,12 +32,15 @@
 /* Wrong answers after which it is no use going on. */
 #define ENOUGH		20
 
-enum { CALLS, PROCESSES, THREADS, FAIL_PERCENT, SEED, PARAMETERS };
+enum { CALLS, PROCESSES, THREADS, HUGE_PAGES, FAIL_PERCENT, SEED, PARAMETERS };
+
+static const char *const huge_pages[] = { "split", "move", NULL };
 
 static struct parameter parameters[] = {
 	[CALLS] = { "calls", "ioctls", 5000, 1, 100000000, NULL },
 	[PROCESSES] = { "processes", "at a time", 3, 1, MAX_PROCESSES, NULL },
 	[THREADS] = { "threads", "in each", 2, 1, MAX_THREADS, NULL },
+	[HUGE_PAGES] = { "huge_pages", "in a migration", 0, 0, 0, huge_pages },
 	[FAIL_PERCENT] = {
 		"fail_percent", "calls in which an allocation fails", 0, 0, 100,
 		NULL
@@ -381,6 +384,7 @@ static int fuzz_run(const struct scenario *scenario)
 	int alive[2], error, ret;
 
 	self.budget = VALUE(CALLS);
+	self.huge = VALUE(HUGE_PAGES);
 	self.fail_percent = VALUE(FAIL_PERCENT);
 	if (!open_devices() || (self.fail_percent && !prepare_failures()))
 		return EXIT_ENVIRONMENT;

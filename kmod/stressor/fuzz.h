@@ -41,6 +41,7 @@ struct fuzz_process {
 	struct fuzz_shared *shared;
 	__u64 budget;			/* calls of the whole run */
 	__u64 limit;			/* ... after which this one ends */
+	bool huge;
 	unsigned int fail_percent;
 	unsigned int devices;
 	atomic_int files[FUZZ_FILES];	/* descriptors, or -1 */

@@ -21,6 +21,7 @@ enum kind {
 	END,		/* of the list; what no row names must be zero */
 	RANGE,		/* addr and length, 16 bytes */
 	FLAGS,		/* any of the bits in most */
+	MOVES,		/* the same; no huge pages, ever, if none are wanted */
 	NUMBER,		/* 0..most */
 	POSITIVE,	/* 1..most */
 	FEW,		/* 0 mostly, or 2..most, and no other, ever */
@@ -90,13 +91,15 @@ static const struct request requests[] = {
 	}, RANGED | LIMITED | ERROR(EBUSY) | ERROR(EPERM) | ERROR(EOPNOTSUPP) },
 	{ "MIGRATE_TO_DEVICE", HMM_HARNESS_MIGRATE_TO_DEVICE, 24, &migrate, {
 		RANGE_OF(migrate),
-		FIELD(FLAGS, migrate.flags, HMM_HARNESS_MIGRATE_MIXED),
+		FIELD(MOVES, migrate.flags, HMM_HARNESS_MIGRATE_MIXED |
+		      HMM_HARNESS_MIGRATE_COMPOUND),
 		FIELD(OUT, migrate.migrated, 0),
-	}, RANGED | LIMITED },
+	}, RANGED | LIMITED | ERROR(EOPNOTSUPP) },
 	{ "MIGRATE_TO_SYSTEM", HMM_HARNESS_MIGRATE_TO_SYSTEM, 10, &migrate, {
 		RANGE_OF(migrate),
+		FIELD(MOVES, migrate.flags, HMM_HARNESS_MIGRATE_COMPOUND),
 		FIELD(OUT, migrate.collected, 0),
-	}, RANGED | LIMITED },
+	}, RANGED | LIMITED | ERROR(EOPNOTSUPP) },
 	{ "SNAPSHOT", HMM_HARNESS_SNAPSHOT, 12, &snapshot, {
 		RANGE_OF(snapshot),
 		FIELD(BUFFER, snapshot.pages, 0),
@@ -210,6 +213,11 @@ static void put_field(struct fuzz_thread *thread, const struct field *field,
 	case FLAGS:
 		value = fuzz_next(random) & field->most;
 		break;
+	case MOVES:
+		value = fuzz_next(random) & field->most;
+		if (!thread->process->huge)
+			value &= ~HMM_HARNESS_MIGRATE_COMPOUND;
+		break;
 	case NUMBER:
 		value = fuzz_below(random, field->most + 1);
 		break;
@@ -241,12 +249,15 @@ static void put_field(struct fuzz_thread *thread, const struct field *field,
 static void put_fields(struct fuzz_thread *thread,
 		       const struct request *request,
 		       const struct fuzz_range *range, unsigned char *bytes,
-		       bool few)
+		       bool again)
 {
+	bool huge = thread->process->huge;
 	const struct field *field;
 
+	/* Again: what a mutation must not have changed. */
 	for (field = request->fields; field->kind != END; field++)
-		if (!few || field->kind == FEW)
+		if (!again || field->kind == FEW ||
+		    (field->kind == MOVES && !huge))
 			put_field(thread, field, range, bytes +
 				  (field->member - request->structure));
 }
