@@ -212,7 +212,7 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
     bad_exit = isinstance(status, Exit) and (status.status != 0 or status.signal != 0)
     # The stressor may hang in exit(): what it was going to exit with counts as well.
     bad_end = said.end is not None and isinstance(said.end.message, End) and said.end.message.status != 0
-    if said.end and not bad_exit and not bad_end and not said.undone:
+    if said.end and not bad_exit and not bad_end:
         if oracle.suite:
             return suite_outcome(said.tests.report(), said.program, said.end, oracle)
         return _ran_to_its_end(said, said.end, oracle)

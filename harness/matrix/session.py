@@ -21,7 +21,6 @@ from harness.matrix.model import Matrix
 from harness.matrix.plan import Cell, PlannedKernel, one_line
 from harness.process import command_line
 from harness.results.matrix import CellState
-from harness.results.repeats import NOTHING, Repeats
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
 from harness.target.protocol import Machine
 from harness.watch.kinds import OutcomeKind
@@ -44,17 +43,10 @@ class Session:
     """Runs a matrix. What it knows is in the run's folder, so that it can be ended at any moment."""
 
     def __init__(
-        self,
-        matrix: Matrix,
-        cells: Sequence[Cell],
-        folder: Path,
-        workshop: Workshop,
-        machine: Machine,
-        repeats: Repeats = NOTHING,
+        self, matrix: Matrix, cells: Sequence[Cell], folder: Path, workshop: Workshop, machine: Machine
     ) -> None:
         self._matrix = matrix
         self._folder = folder
-        self._repeats = repeats
         self._workshop = workshop
         self._progress = workshop.progress
         self._machine = machine
@@ -85,9 +77,7 @@ class Session:
                 self._found |= {cell.arm: CellResult(cell, "failed", (), reason) for cell in mine}
                 self._progress.note(reason)
             else:
-                marks = {cell.arm: fingerprint(kernel) for cell in mine}
-                self._repeats.check(marks)
-                done = finished_trials(self._folder, marks)
+                done = finished_trials(self._folder, {cell.arm: fingerprint(kernel) for cell in mine})
                 for cell in mine:
                     self._found[cell.arm] = self._cell(cell, kernel, done)
             after_each()

@@ -20,14 +20,12 @@ from harness.bisect.report import Bisection, bisection_json
 from harness.bisect.session import Session, Setup
 from harness.cache import digest
 from harness.display import Display
-from harness.errors import UserError
 from harness.experiment.kernels import BootableKernel, workshop_for
 from harness.experiment.options import Workshop
 from harness.experiment.stage import set_stage
 from harness.experiment.trial import Stage
 from harness.process import command_line
 from harness.results.lock import alone_in
-from harness.results.repeats import Repeats, repeated
 from harness.results.runfolder import (
     EXPERIMENT,
     RECORD,
@@ -55,15 +53,12 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     again = command_of(arguments)
     with contextlib.ExitStack() as stack:
         asked = asked_for(arguments, workshop, stack)
-        key, repeats = _key(arguments, asked), repeated(arguments)
-        if repeats.folder and read_record(repeats.folder)["key"] != key:
-            raise UserError(f"{repeats.folder} was of other commits, patches or settings than there are now")
-        folder = _folder(arguments, key, asked, display)
+        folder = _folder(arguments, asked, display)
         stack.enter_context(alone_in(folder))
-        records = _records(folder, asked, repeats)
+        records = _records(folder, asked)
         method = METHODS[arguments.method](arguments.confidence)
         stack.enter_context(told_to(arguments.store, folder))
-        update = stack.enter_context(open_record(folder, _facts(folder, again, key, repeats)))
+        update = stack.enter_context(open_record(folder, _facts(folder, again, _key(arguments, asked))))
         stack.enter_context(kept_in(folder, display, [program(), *arguments.argv]))
         spent_s = records.seconds()
         setup = _setup(asked, folder, workshop, again)
@@ -102,10 +97,10 @@ def _key(arguments: argparse.Namespace, asked: Asked) -> str:
     return digest([*asked.identity, *values])[:20]
 
 
-def _folder(arguments: argparse.Namespace, key: str, asked: Asked, display: Display) -> Path:
+def _folder(arguments: argparse.Namespace, asked: Asked, display: Display) -> Path:
     """The folder of this bisection: one that was begun and not ended, or a new one."""
     out: Path = arguments.out.resolve()
-    begun = unfinished_run(out, key)
+    begun = unfinished_run(out, _key(arguments, asked))
     if begun:
         display.note(f"going on with {begun}")
         return begun
@@ -114,15 +109,15 @@ def _folder(arguments: argparse.Namespace, key: str, asked: Asked, display: Disp
     return folder
 
 
-def _facts(folder: Path, again: str, key: str, repeats: Repeats) -> dict[str, Any]:
+def _facts(folder: Path, again: str, key: str) -> dict[str, Any]:
     """What the record says from the start: a bisection that goes on is the same run."""
     if (folder / RECORD).is_file():
         return resumed_facts(read_record(folder))
-    return run_facts("bisect", again, key=key, **repeats.facts)
+    return run_facts("bisect", again, key=key)
 
 
-def _records(folder: Path, asked: Asked, repeats: Repeats) -> Records:
-    records = Records(folder, repeats)
+def _records(folder: Path, asked: Asked) -> Records:
+    records = Records(folder)
     for name in asked.skips:
         if name not in records.kernels or not records.kernels[name].skip:
             records.add_kernel(KernelFact(name, 0.0, True, "not to be tested (--skip)"))

@@ -18,7 +18,6 @@ static const struct scenario *const scenarios[] = {
 	&trylock_starvation,
 	&trylock_starvation_forced,
 	&ioctl_check,
-	&ioctl_fuzz,
 	&idle,
 	&slow_progress,
 	&upstream_hmm_tests,

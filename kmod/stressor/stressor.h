@@ -41,7 +41,6 @@ struct scenario {
 extern const struct scenario trylock_starvation;
 extern const struct scenario trylock_starvation_forced;
 extern const struct scenario ioctl_check;
-extern const struct scenario ioctl_fuzz;
 extern const struct scenario idle;
 extern const struct scenario slow_progress;
 extern const struct scenario upstream_hmm_tests;
