@@ -46,6 +46,7 @@ SAMPLES = (
     Sample("7.x, whole suite", "base"),
     Sample("7.x, whole suite, preempt=full", "base", ("--preempt", "full")),
     Sample("6.12 with 1afaeb8293c9 and the fix, whole suite", "trylock-with-wait"),
+    Sample("6.12, coherent devices as well", "trylock-with-wait", COHERENT),
     Sample("7.x, coherent devices as well", "base", (*COHERENT, *SHORT), "warning"),
     Sample("7.x, patched suite", "base", PATCHED, trials=5),
     Sample("7.x without the fix, patched suite", "base-without-wait", PATCHED, "livelock", 10),
