@@ -25,6 +25,9 @@ matrix: every cell has an answer), 1 another verdict, 2 bad input, 3 a fault of 
 interrupted"""
 
 
+_RUN = "a folder, the beginning of a name that history lists, `last` or `last~2`"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status."""
     words = sys.argv[1:] if argv is None else list(argv)
@@ -268,13 +271,18 @@ def parser() -> argparse.ArgumentParser:
     history.set_defaults(verb="history")
 
     show = commands.add_parser("show", help="a run again, as it was printed at its end")
-    show.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    show.add_argument("run", metavar="RUN", help=_RUN)
     show.add_argument("--trial", metavar="N|NAME", help="this trial of it (a number: of every arm)")
     show.add_argument("--json", action="store_true", help="as --json of the run's own verb")
+    show.add_argument(
+        "--rerun", action="store_true", help="run it once more; refused if it would not be the same"
+    )
+    _folders(show)
     show.set_defaults(verb="show")
 
     export = commands.add_parser("export", help="a run in a format that another program reads")
-    export.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    export.add_argument("run", metavar="RUN", help=_RUN)
+    _store(export)
     export.add_argument("--format", required=True, metavar="F", help="an unknown one lists what there is")
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: standard output)")
     export.add_argument(
@@ -289,6 +297,17 @@ def parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--origin", default="hmm_harness", help="kcidb: who publishes (default: %(default)s)")
     export.set_defaults(verb="export")
+
+    prune = commands.add_parser("prune", help="frees what old runs take: evidence first, verdicts last")
+    prune.add_argument(
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="of runs (default: all that the store knows)"
+    )
+    prune.add_argument("--keep", metavar="N|DAYSd", help="evidence of the newest N runs, or of so many days")
+    prune.add_argument("--keep-verdicts", metavar="N|DAYSd", help="the rest of older runs goes as well")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    prune.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    _store(prune)
+    prune.set_defaults(verb="prune")
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")

@@ -14,6 +14,8 @@
  *           an index or a timeout is too large
  *   ENXIO   no address space attached yet (STATS, WINDOW and BEHAVE need none)
  *   ESRCH   the attached address space is gone
+ *   ENOMEM  the kernel has no memory left for the call
+ *   EINTR   a signal came while the call waited
  */
 #ifndef HMM_HARNESS_H
 #define HMM_HARNESS_H
@@ -25,7 +27,7 @@
 #define HMM_HARNESS_MAX_TIMEOUT_MS	60000U
 #define HMM_HARNESS_MAX_DEVICES		8U
 
-/* Binds the calling process's address space to this open file; once. */
+/* Binds the caller's address space to this open file; EBUSY if one is. */
 struct hmm_harness_attach {
 	__u32 flags;		/* must be zero */
 	__u32 device;		/* out: index of the device */
@@ -48,8 +50,9 @@ enum hmm_harness_entry {
 
 /*
  * Faults a range as a device would.  EBUSY when it stayed unstable for
- * timeout_ms (0: the kernel's own default), EOPNOTSUPP when the kernel lacks
- * the entry point.  retries is valid on every return but for a refused call.
+ * timeout_ms (0: the kernel's own default), EPERM when it may not be written,
+ * EOPNOTSUPP when the kernel lacks the entry point.  retries is valid on every
+ * return but for a refused call.
  */
 struct hmm_harness_fault {
 	__u64 addr;
@@ -98,7 +101,10 @@ struct hmm_harness_migrate {
 #define HMM_HARNESS_PAGE_WRITE		0x20
 #define HMM_HARNESS_PAGE_HUGE		0x40	/* mapped by a PMD */
 
-/* Reads the page table without changing it; one byte a page. */
+/*
+ * Reads the page table without changing it; one byte a page.  EBUSY when the
+ * range stayed unstable for the kernel's own timeout.
+ */
 struct hmm_harness_snapshot {
 	__u64 addr;
 	__u64 length;
@@ -198,8 +204,8 @@ struct hmm_harness_behave {
  * unlocked; locked_ns and elapsed_ns tell what came of it.  All of "out" is
  * valid on every return but for a refused call.
  *
- * ENOENT: not even the first look found a page of this device.  EINTR: a signal
- * came.  ERANGE also for a time out of its limits.
+ * ENOENT: not even the first look found a page of this device.  EBUSY: as of
+ * FAULT.  ERANGE also for a time out of its limits.
  */
 struct hmm_harness_hog {
 	__u64 addr;

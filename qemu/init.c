@@ -7,6 +7,9 @@
  *   write FILE VALUE          the rest of the line goes to FILE
  *   insmod FILE [PARAMETERS]
  *   rmmod NAME
+ *   sleep SECONDS
+ *   print FILE                its lines go to the kernel's log, and so to the
+ *                             console: a report, to be judged like any other
  *   exec PATH [ARGUMENT...]   standard output is the port
  *   shell                     on the console, until it exits
  *   poweroff
@@ -449,6 +452,44 @@ static bool do_rmmod(const char *name)
 	return true;
 }
 
+static bool do_sleep(const char *text)
+{
+	struct timespec left = { 0 };
+	char *end;
+
+	left.tv_sec = strtol(text, &end, 10);
+	if (*end || left.tv_sec < 0)
+		return fails("sleep", EINVAL, text);
+	while (nanosleep(&left, &left))
+		if (errno != EINTR)
+			return fails("sleep", errno, text);
+	return true;
+}
+
+/* Each line as an error, so that no log level hides it. */
+static bool do_print(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	FILE *log = fopen("/dev/kmsg", "we");
+	char line[512];
+	bool good;
+
+	/* One record a write; and of these as many as there are. */
+	good = file && log &&
+	       !setvbuf(log, NULL, _IOLBF, 2 * sizeof(line)) &&
+	       write_file("print", "/proc/sys/kernel/printk_devkmsg", "on");
+	while (good && fgets(line, sizeof(line), file))
+		fprintf(log, "<3>%s", line);
+	good = good && !ferror(file) && !ferror(log);
+	if (!good)
+		fails("print", errno, path);
+	if (file)
+		fclose(file);
+	if (log)
+		fclose(log);
+	return good;
+}
+
 /* As PID 1 also collects orphans while it waits. */
 static int wait_for(pid_t pid)
 {
@@ -594,6 +635,10 @@ static bool do_line(char *line)
 		return do_insmod(first, line);
 	if (!strcmp(verb, "rmmod"))
 		return do_rmmod(first);
+	if (!strcmp(verb, "sleep"))
+		return do_sleep(first);
+	if (!strcmp(verb, "print"))
+		return do_print(first);
 	if (strcmp(verb, "exec")) {
 		snprintf(text, sizeof(text), "%.40s: no such verb", verb);
 		return fails("plan", 0, text);

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.disk import disk_errors
 from harness.errors import UserError
+from harness.results.repeats import NOTHING, Repeats
 from harness.results.runfolder import TrialResult, all_finished
 
 KERNELS = "kernels.jsonl"
@@ -29,8 +30,9 @@ class KernelFact:
 class Records:
     """All facts of one bisection, in the order in which they were found out. One process at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, repeats: Repeats = NOTHING) -> None:
         """Read what `folder` holds. A line or a trial that was cut short did not happen."""
+        self._repeats = repeats
         self.folder = folder
         self.kernels: dict[str, KernelFact] = {}
         self._trials: dict[str, list[tuple[str, TrialResult]]] = {}
@@ -53,6 +55,7 @@ class Records:
 
     def check(self, arm: str, fingerprint: str) -> None:
         """UserError if trials of this kernel ran another kernel, module or stressor than there is now."""
+        self._repeats.check({arm: fingerprint})
         for mark, result in self._trials.get(arm, []):
             if mark != fingerprint:
                 raise UserError(

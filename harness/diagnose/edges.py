@@ -317,6 +317,7 @@ class _Builder:
         if folio:
             words = ["locked" if folio.locked else "not locked"]
             words += ["device private"] * folio.device_private + ["on the LRU"] * folio.lru
+            words += [f"{folio.pages} pages"] * (folio.pages > 1)
             facts = [", ".join(words), f"mapcount {folio.mapcount}, refcount {folio.refcount}"]
             facts += [f"{m.entry} in {m.comm}:{m.pid}" for m in folio.mappings]
         return self._node(f"folio:{pfn:#x}", f"folio pfn {pfn:#x}", *facts)

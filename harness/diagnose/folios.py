@@ -103,7 +103,7 @@ class Folios:
                 self._source.miss(f"the page tables of {stack.task.fact.name}", error)
                 continue
             if entry.kind != "none" and pfn <= entry.pfn < pfn + pages:
-                yield Mapping(stack.pid, stack.task.fact.comm, address, entry.kind)
+                yield Mapping(stack.pid, stack.task.fact.comm, address, str(entry))
 
 
 def find_spin(source: Source, folios: Folios, stack: Stack) -> Spin | None:
@@ -130,7 +130,7 @@ def find_spin(source: Source, folios: Folios, stack: Stack) -> Spin | None:
                     address=address,
                     frame=frame[0],
                     function=str(frame[1].name),
-                    entry=entry.kind + (" (PMD)" if entry.pages > 1 else ""),
+                    entry=str(entry),
                     # hmm_vma_fault() notes the address before it faults (mm/hmm.c).
                     current=address == (first if current is None else current),
                     pages=pages,
@@ -254,9 +254,10 @@ def _array(frame: drgn.StackFrame) -> tuple[int, int] | None:
 def _faulting(source: Source, stack: Stack, pfn: int) -> Hold | None:
     """The task's CPU fault is in the driver's migrate_to_ram, for which the core locks the page.
 
-    do_swap_page() does so since v6.15, with a trylock: the kernels before have no spinner there either.
+    do_swap_page() does so since v6.15, with a trylock: the kernels before have no spinner there either. For a
+    folio that a PMD maps do_huge_pmd_device_private() does it, since v6.19.
     """
-    found = stack.find("do_swap_page")
+    found = stack.find("do_swap_page", "do_huge_pmd_device_private")
     if found is None or found[0] == 0:
         return None
     number, frame = found

@@ -32,6 +32,9 @@ class Entry:
     pfn: int = 0
     pages: int = 1
 
+    def __str__(self) -> str:
+        return self.kind + {1: "", 512: " (PMD)"}.get(self.pages, " (PUD)")
+
 
 class PageTables:
     """The tables of one process. Faults of the library pass through: the caller knows what it asked for."""

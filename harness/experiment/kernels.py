@@ -73,17 +73,28 @@ def get_tree(tree: Tree, workshop: Workshop, fallback: TarballTree | None = None
         )
 
 
-def experiment_for(version: str) -> tuple[str, Experiment]:
-    """The built-in experiment for a kernel version; UserError if there is none."""
+def experiment_for(version: str, scenario: str | None = None) -> tuple[str, Experiment]:
+    """The built-in experiment for a kernel version; UserError if there is none.
+
+    With a scenario it is the one for that scenario, or for its bug, if there is one.
+    """
     loaded = {name: load_experiment(name) for name in builtin_experiments()}
-    for name, experiment in loaded.items():
-        if in_range(version, experiment.versions):
-            return name, experiment
-    ranges = ", ".join(f"{name} ({experiment.versions})" for name, experiment in loaded.items())
-    raise UserError(
-        f"no built-in experiment for kernel {version}: {ranges}",
-        hint="write one (see README, Experiments) and give it as the argument",
-    )
+    found = {name: one for name, one in loaded.items() if in_range(version, one.versions)}
+    if not found:
+        ranges = ", ".join(f"{name} ({experiment.versions})" for name, experiment in loaded.items())
+        raise UserError(
+            f"no built-in experiment for kernel {version}: {ranges}",
+            hint="write one (see README, Experiments) and give it as the argument",
+        )
+
+    def fits(experiment: Experiment) -> int:
+        if scenario is None:
+            return 0
+        same_bug = load_scenario(experiment.scenario).bug == load_scenario(scenario).bug
+        return (experiment.scenario == scenario) + same_bug
+
+    name = max(found, key=lambda name: fits(found[name]))  # of equal ones the first
+    return name, found[name]
 
 
 def check_version(experiment: Experiment, tree: KernelTree) -> None:

@@ -84,6 +84,8 @@ class TrialPlan:
     confirm_s: float = 0.0
     #: The largest image of the memory that is kept of a trial which does not complete, MB; 0: none.
     image_mb: int = 64
+    #: What init does when the stressor has ended. A step that fails, fails the trial.
+    after: tuple[Step, ...] = ()
 
     def steps(self) -> list[Step]:
         """What the guest's init does."""
@@ -92,6 +94,7 @@ class TrialPlan:
         return [
             Insmod(module, self.scenario.module_words),
             Exec("/hmm-stressor", (self.scenario.name, *words, f"seed={self.seed}")),
+            *self.after,
             PowerOff(),
         ]
 

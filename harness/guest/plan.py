@@ -42,6 +42,20 @@ class Rmmod:
 
 
 @dataclass(frozen=True)
+class Sleep:
+    """Wait, in guest time."""
+
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Print:
+    """A file's lines to the kernel's log, and so to the console."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Exec:
     """Run a program of the guest to its end; its standard output is the agent's channel."""
 
@@ -59,7 +73,7 @@ class PowerOff:
     """End the guest."""
 
 
-Step = Sysctl | Write | Insmod | Rmmod | Exec | Shell | PowerOff
+Step = Sysctl | Write | Insmod | Rmmod | Sleep | Print | Exec | Shell | PowerOff
 
 
 def plan_text(steps: Iterable[Step]) -> str:
@@ -77,6 +91,10 @@ def _line(step: Step) -> str:
             return " ".join(["insmod", *map(_word, (path, *parameters))])
         case Rmmod(name):
             return f"rmmod {_word(name)}"
+        case Sleep(seconds):
+            return f"sleep {seconds}"
+        case Print(path):
+            return f"print {_word(path)}"
         case Exec(path, arguments):
             return " ".join(["exec", *map(_word, (path, *arguments))])
         case Shell():

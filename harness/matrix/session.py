@@ -21,8 +21,9 @@ from harness.matrix.model import Matrix
 from harness.matrix.plan import Cell, PlannedKernel, one_line
 from harness.process import command_line
 from harness.results.matrix import CellState
+from harness.results.repeats import NOTHING, Repeats
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
-from harness.target.protocol import Clock, Machine
+from harness.target.protocol import Machine
 from harness.watch.kinds import OutcomeKind
 
 HEADER = ("trial", "scenario", "kernel", "preempt", "cpus", "outcome", "windows", "seconds")
@@ -43,14 +44,21 @@ class Session:
     """Runs a matrix. What it knows is in the run's folder, so that it can be ended at any moment."""
 
     def __init__(
-        self, matrix: Matrix, cells: Sequence[Cell], folder: Path, workshop: Workshop, machine: Machine
+        self,
+        matrix: Matrix,
+        cells: Sequence[Cell],
+        folder: Path,
+        workshop: Workshop,
+        machine: Machine,
+        repeats: Repeats = NOTHING,
     ) -> None:
         self._matrix = matrix
         self._folder = folder
+        self._repeats = repeats
         self._workshop = workshop
         self._progress = workshop.progress
         self._machine = machine
-        self._stages: dict[Clock, Stage] = {}
+        self._stage: Stage | None = None
         #: By the cell's arm.
         self._found = {cell.arm: _untried(cell) for cell in cells}
         self._rows: list[tuple[str, ...]] = []
@@ -77,7 +85,9 @@ class Session:
                 self._found |= {cell.arm: CellResult(cell, "failed", (), reason) for cell in mine}
                 self._progress.note(reason)
             else:
-                done = finished_trials(self._folder, {cell.arm: fingerprint(kernel) for cell in mine})
+                marks = {cell.arm: fingerprint(kernel) for cell in mine}
+                self._repeats.check(marks)
+                done = finished_trials(self._folder, marks)
                 for cell in mine:
                     self._found[cell.arm] = self._cell(cell, kernel, done)
             after_each()
@@ -117,8 +127,7 @@ class Session:
 
     def _plan(self, cell: Cell, index: int, kernel: BootableKernel) -> TrialPlan:
         boot = cell.boot(self._matrix)
-        if boot.clock not in self._stages:
-            self._stages[boot.clock] = set_stage(boot, self._machine, kernel.build, self._workshop)
+        self._stage = self._stage or set_stage(boot, self._machine, kernel.build, self._workshop)
         seed = self._matrix.seed + index - 1
         return TrialPlan(
             arm=cell.arm,
@@ -128,7 +137,7 @@ class Session:
             values=cell.values(),
             kernel=kernel,
             boot=boot,
-            stage=self._stages[boot.clock],
+            stage=self._stage,
             timeout_s=self._matrix.trial_timeout_s,
             image_mb=self._matrix.memory_image_mb,
             command=trial_command(cell, seed, self._folder),
@@ -167,7 +176,6 @@ def trial_command(cell: Cell, seed: int, folder: Path) -> str:
     argv = [program(), "run", "--experiment", str(folder / EXPERIMENT), "--kernel", cell.kernel]
     argv += ["--scenario", cell.entry.scenario]
     argv += [word for name, value in cell.entry.set.items() for word in ("--set", f"{name}={value}")]
-    argv += ["--clock", cell.entry.clock] if cell.entry.clock else []
     return command_line([*argv, "--preempt", cell.preempt, "--cpus", str(cell.cpus), "--seed", str(seed)])
 
 

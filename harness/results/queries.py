@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from harness.errors import UserError
 
@@ -239,3 +240,13 @@ def named(connection: sqlite3.Connection, name: str) -> Sequence[sqlite3.Row]:
         "OR substr(id, 1, length(:name)) = :name ORDER BY begun DESC",
         {"name": name},
     ).fetchall()
+
+
+def known_folders(connection: sqlite3.Connection) -> list[Path]:
+    """Where the runs are, or were."""
+    return [Path(row["folder"]) for row in connection.execute("SELECT folder FROM runs ORDER BY begun DESC")]
+
+
+def forget(connection: sqlite3.Connection, run_id: str) -> None:
+    """Remove a run and its trials."""
+    connection.execute("DELETE FROM runs WHERE id = ?", (run_id,))

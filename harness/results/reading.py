@@ -63,6 +63,11 @@ class RunRecord:
     damaged: tuple[str, ...] = ()
 
     @property
+    def pruned(self) -> str:
+        """When its evidence was removed (UTC); empty if it was not."""
+        return str(self.facts.get("pruned") or "")
+
+    @property
     def standing(self) -> str:
         """How far it came, in a word: its state; `killed` if it stopped without a word."""
         begun = self.state in ("building", "running")

@@ -194,7 +194,9 @@ def _keep(folder: Path, name: str, kept: dict[str, str]) -> str:
     if not source.is_absolute():
         return name
     if name not in kept:
-        target = folder / "patches" / f"{len(kept) + 1:02d}-{source.name}"
+        number = f"{len(kept) + 1:02d}-"
+        # One that was kept with another run has its number already.
+        target = folder / "patches" / f"{number}{source.name.removeprefix(number)}"
         with disk_errors(target):
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, target)

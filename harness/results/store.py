@@ -61,7 +61,7 @@ def run_folders(places: Sequence[Path]) -> Iterator[Path]:
 def insert(connection: sqlite3.Connection, run: RunRecord) -> None:
     """Replace what the store has of a run; a trial whose record is lost stays as it was known."""
     results = [trial.result for trial in run.trials if trial.result]
-    begun = seconds_of(run.facts.get("begun")) or (run.folder / RECORD).stat().st_mtime
+    begun = begun_of(run)
     ended = seconds_of(run.facts.get("ended"))
     result = run.result or {}
     row = {
@@ -178,6 +178,11 @@ def outcome_of(run: RunRecord) -> str:
         done = sum(cell["state"] == "done" for cell in result["cells"])
         return f"{done} of {len(result['cells'])} cells"
     return str(result.get("verdict") or result.get("outcome") or run.standing)
+
+
+def begun_of(run: RunRecord) -> float:
+    """When a run began, s since 1970."""
+    return seconds_of(run.facts.get("begun")) or (run.folder / RECORD).stat().st_mtime
 
 
 def seconds_of(text: Any) -> float | None:

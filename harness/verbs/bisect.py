@@ -20,12 +20,14 @@ from harness.bisect.report import Bisection, bisection_json
 from harness.bisect.session import Session, Setup
 from harness.cache import digest
 from harness.display import Display
+from harness.errors import UserError
 from harness.experiment.kernels import BootableKernel, workshop_for
 from harness.experiment.options import Workshop
 from harness.experiment.stage import set_stage
 from harness.experiment.trial import Stage
 from harness.process import command_line
 from harness.results.lock import alone_in
+from harness.results.repeats import Repeats, repeated
 from harness.results.runfolder import (
     EXPERIMENT,
     RECORD,
@@ -53,12 +55,15 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     again = command_of(arguments)
     with contextlib.ExitStack() as stack:
         asked = asked_for(arguments, workshop, stack)
-        folder = _folder(arguments, asked, display)
+        key, repeats = _key(arguments, asked), repeated(arguments)
+        if repeats.folder and read_record(repeats.folder)["key"] != key:
+            raise UserError(f"{repeats.folder} was of other commits, patches or settings than there are now")
+        folder = _folder(arguments, key, asked, display)
         stack.enter_context(alone_in(folder))
-        records = _records(folder, asked)
+        records = _records(folder, asked, repeats)
         method = METHODS[arguments.method](arguments.confidence)
         stack.enter_context(told_to(arguments.store, folder))
-        update = stack.enter_context(open_record(folder, _facts(folder, again, _key(arguments, asked))))
+        update = stack.enter_context(open_record(folder, _facts(folder, again, key, repeats)))
         stack.enter_context(kept_in(folder, display, [program(), *arguments.argv]))
         spent_s = records.seconds()
         setup = _setup(asked, folder, workshop, again)
@@ -97,10 +102,10 @@ def _key(arguments: argparse.Namespace, asked: Asked) -> str:
     return digest([*asked.identity, *values])[:20]
 
 
-def _folder(arguments: argparse.Namespace, asked: Asked, display: Display) -> Path:
+def _folder(arguments: argparse.Namespace, key: str, asked: Asked, display: Display) -> Path:
     """The folder of this bisection: one that was begun and not ended, or a new one."""
     out: Path = arguments.out.resolve()
-    begun = unfinished_run(out, _key(arguments, asked))
+    begun = unfinished_run(out, key)
     if begun:
         display.note(f"going on with {begun}")
         return begun
@@ -109,15 +114,15 @@ def _folder(arguments: argparse.Namespace, asked: Asked, display: Display) -> Pa
     return folder
 
 
-def _facts(folder: Path, again: str, key: str) -> dict[str, Any]:
+def _facts(folder: Path, again: str, key: str, repeats: Repeats) -> dict[str, Any]:
     """What the record says from the start: a bisection that goes on is the same run."""
     if (folder / RECORD).is_file():
         return resumed_facts(read_record(folder))
-    return run_facts("bisect", again, key=key)
+    return run_facts("bisect", again, key=key, **repeats.facts)
 
 
-def _records(folder: Path, asked: Asked) -> Records:
-    records = Records(folder)
+def _records(folder: Path, asked: Asked, repeats: Repeats) -> Records:
+    records = Records(folder, repeats)
     for name in asked.skips:
         if name not in records.kernels or not records.kernels[name].skip:
             records.add_kernel(KernelFact(name, 0.0, True, "not to be tested (--skip)"))

@@ -19,6 +19,8 @@ from harness.experiment.options import Workshop
 from harness.experiment.report import comparison_json
 from harness.experiment.stage import set_stage
 from harness.experiment.statistics import VerdictKind
+from harness.experiment.trial import fingerprint
+from harness.results.repeats import repeated
 from harness.results.runfolder import (
     EXPERIMENT,
     keep_patches,
@@ -41,6 +43,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     begin = time.monotonic()
     workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    repeats = repeated(arguments)
     if arguments.resume:
         folder, experiment, record = _to_resume(arguments)
         again = record["reproduce"]
@@ -56,20 +59,22 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         experiment = experiment_from(arguments, experiment_named(arguments.experiment or DEFAULT_EXPERIMENT))
         scenario_values(experiment)
         tree = get_tree(experiment.tree, workshop, experiment.tarball)
+        repeats.check_tree(tree.description)
         if not arguments.experiment:
-            name, builtin = experiment_for(tree.version)
+            name, builtin = experiment_for(tree.version, arguments.scenario)
             display.note(f"{tree.description}: experiment {name}")
             experiment = experiment_from(arguments, builtin)
         folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
         experiment = keep_patches(folder, experiment)
         write_experiment(folder, experiment)
-        facts = run_facts("compare", again, tree=tree.description)
+        facts = run_facts("compare", again, tree=tree.description, **repeats.facts)
     with recorded_in(folder, facts, arguments.store) as update:
         with kept_in(folder, display, [program(), "compare", "--resume", str(folder)]):
             update("building")
             check_version(experiment, tree)
             machine = pick_machine(experiment.boot.machine)
             kernels = arm_kernels(experiment, tree, machine, workshop)
+            repeats.check({arm: fingerprint(kernel) for arm, kernel in kernels.items()})
             stage = set_stage(experiment.boot, machine, next(iter(kernels.values())).build, workshop)
             update("running")
             done = compare(experiment, kernels, stage, folder, workshop, again)

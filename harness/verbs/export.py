@@ -11,6 +11,7 @@ from harness.display import Display
 from harness.errors import UserError
 from harness.results.formats import FORMATS
 from harness.results.formats.options import Options
+from harness.results.naming import folder_named
 from harness.results.reading import load_run
 from harness.suggest import did_you_mean
 
@@ -22,7 +23,9 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         raise UserError(
             f"no format {name!r}{did_you_mean(name, FORMATS)}", hint=f"one of: {', '.join(FORMATS)}"
         )
-    run = load_run(arguments.run)
+    run = load_run(folder_named(arguments.run, arguments.store))
+    if run.pruned:
+        print(f"warning: the evidence was removed on {run.pruned[:10]}", file=sys.stderr)
     for what in run.damaged:
         print(f"warning: {what}", file=sys.stderr)
     text = FORMATS[name](run, Options(arguments.mbox, arguments.sender, arguments.origin))

@@ -32,6 +32,7 @@ from harness.matrix.plan import Cell, plan_cells, plan_kernels
 from harness.matrix.report import matrix_result
 from harness.matrix.session import Session
 from harness.results.matrix import MatrixResult
+from harness.results.repeats import repeated
 from harness.results.runfolder import (
     keep_patches,
     make_run_folder,
@@ -57,6 +58,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     begin = time.monotonic()
     workshop = Workshop.at(arguments.cache, display, arguments.jobs)
     folder = record = None
+    repeats = repeated(arguments)
     if arguments.resume:
         folder, matrix, record = _to_resume(arguments)
         tree = get_tree(matrix.tree, workshop, matrix.tarball)
@@ -67,6 +69,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             )
     else:
         matrix, tree = _to_run(arguments, workshop, display)
+        repeats.check_tree(tree.description)
     machine = pick_machine(matrix.boot.machine)
     kernels = plan_kernels(matrix, tree, machine, workshop)
     cells = plan_cells(matrix, kernels)
@@ -75,10 +78,12 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if folder is None:
         folder, matrix = _new_folder(arguments, matrix)
     if record is None:
-        facts = run_facts("matrix", command_of(arguments), tree=tree.description, seconds=0.0)
+        facts = run_facts(
+            "matrix", command_of(arguments), tree=tree.description, seconds=0.0, **repeats.facts
+        )
     else:
         facts = resumed_facts(record)
-    session = Session(matrix, cells, folder, workshop, machine)
+    session = Session(matrix, cells, folder, workshop, machine, repeats)
 
     def result() -> MatrixResult:
         """What there is by now; another start adds its time."""
@@ -86,7 +91,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             matrix,
             session.found,
             tree=tree.description,
-            guest=f"{machine}, {matrix.boot.memory_mb} MB",
+            guest=f"{machine}, {matrix.boot.memory_mb} MB, {matrix.boot.clock} clock",
             day=time.strftime("%Y-%m-%d"),
             seconds=facts["seconds"] + time.monotonic() - begin,
             reproduce=facts["reproduce"],

@@ -9,7 +9,8 @@ import json
 from harness.arguments import command_of, patch_files
 from harness.display import Display
 from harness.experiment.report import trial_json
-from harness.experiment.trial import TrialPlan, run_trial
+from harness.experiment.trial import TrialPlan, fingerprint, run_trial
+from harness.results.repeats import repeated
 from harness.results.runfolder import keep_patches, make_run_folder, run_facts, write_experiment
 from harness.scenario.catalogue import scenario_values
 from harness.verbs.common import (
@@ -31,9 +32,13 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
     again = command_of(arguments)
     write_experiment(folder, keep_patches(folder, with_patches(experiment, arguments.kernel, patches)))
-    with recorded_in(folder, run_facts("run", again, kernel=arguments.kernel), arguments.store) as update:
+    repeats = repeated(arguments)
+    facts = run_facts("run", again, kernel=arguments.kernel, **repeats.facts)
+    with recorded_in(folder, facts, arguments.store) as update:
         update("building")
         kernel, stage = ready(arguments, experiment, patches, display)
+        repeats.check_tree(kernel.build.tree)
+        repeats.check({arguments.kernel: fingerprint(kernel)})
         plan = TrialPlan(
             arm=arguments.kernel,
             index=1,

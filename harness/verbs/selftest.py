@@ -14,8 +14,9 @@ from harness.arguments import command_of, patch_files
 from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.kernels import BootableKernel
-from harness.experiment.trial import kernel_json
+from harness.experiment.trial import fingerprint, kernel_json
 from harness.process import command_line
+from harness.results.repeats import repeated
 from harness.results.report import case_words
 from harness.results.runfolder import (
     SCHEMA,
@@ -53,10 +54,13 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     folder = make_run_folder(arguments.out.resolve(), "selftest")
     begin = time.monotonic()
     write_experiment(folder, keep_patches(folder, with_patches(experiment, arguments.kernel, patches)))
-    facts = run_facts("selftest", command_of(arguments), kernel=arguments.kernel)
+    repeats = repeated(arguments)
+    facts = run_facts("selftest", command_of(arguments), kernel=arguments.kernel, **repeats.facts)
     with recorded_in(folder, facts, arguments.store) as update:
         update("building")
         kernel, stage = ready(arguments, experiment, patches, display)
+        repeats.check_tree(kernel.build.tree)
+        repeats.check({case.name: fingerprint(kernel) for case in cases})
         update("running", tree=kernel.build.tree)
         happening = [case for case in cases if case.happens_on(kernel.build.version)]
         results: list[CaseResult] = []

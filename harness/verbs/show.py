@@ -11,15 +11,22 @@ from typing import Any
 
 from harness.display import Display
 from harness.errors import UserError
+from harness.results.naming import Stored, run_named
 from harness.results.reading import RunRecord, TrialRecord, load_run
 from harness.results.report import report_text, trial_lines
 from harness.results.runfolder import SCHEMA
 from harness.results.text import aligned
+from harness.verbs.rerun import rerun
 
 
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
-    run = load_run(arguments.run)
+    place = run_named(arguments.run, arguments.store)
+    if isinstance(place, Stored):
+        return _show_stored(place, arguments)
+    run = load_run(place)
+    if arguments.rerun:
+        return rerun(run, arguments, display)
     if arguments.trial:
         chosen = trials_named(run, arguments.trial)
         for trial in chosen:
@@ -28,9 +35,21 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         print(json.dumps(_run_json(run)))
     else:
         print(run_text(run))
+    if run.pruned:
+        print(f"note: the evidence was removed on {run.pruned[:10]}", file=sys.stderr)
     for what in run.damaged:
         print(f"error: {what}", file=sys.stderr)
     return UserError.exit_code if run.damaged else 0
+
+
+def _show_stored(stored: Stored, arguments: argparse.Namespace) -> int:
+    """What the store has of a run whose folder is gone."""
+    if arguments.rerun or arguments.trial:
+        raise UserError(f"{stored.folder} is not there any more", hint="without it, only its report is")
+    record = json.loads(stored.record)
+    print(json.dumps(record.get("result", record)) if arguments.json else f"\n{stored.report.strip()}")
+    print(f"note: {stored.folder} is not there any more; this is from the store", file=sys.stderr)
+    return 0
 
 
 def run_text(run: RunRecord) -> str:

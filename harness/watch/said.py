@@ -34,6 +34,8 @@ class Said:
     end: AgentMessage | None = None
     exit: AgentMessage | None = None
     error: AgentMessage | None = None
+    #: What did not work after the stressor had ended: a step of the plan behind it.
+    undone: AgentMessage | None = None
     errors: list[str] = field(default_factory=list)
     #: What the stressor measured, as its end said.
     metrics: dict[str, float] = field(default_factory=dict)
@@ -81,6 +83,8 @@ class Said:
                 self.exit = observation
             case ErrorMessage():
                 self.error = self.error or observation
+                if self.end:
+                    self.undone = self.undone or observation
                 self.errors.append(": ".join(part for part in (message.what, message.text) if part))
             case _:
                 pass

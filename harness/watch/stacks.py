@@ -13,7 +13,8 @@ _REGISTERS = re.compile(
     r"^\s*(?:RIP|RSP|RAX|RDX|RBP|R10|R13|FS|CS|CR2|CR3|DR0|DR3|ORIG_RAX|PKRU|Code|lr|sp|x\d+|pstate) ?:|^\s*$"
 )
 _MARKER = re.compile(r"^\s*</?(?:[A-Z_]+\d?|#[A-Z]+\d*)>$")
-_BEGIN = re.compile(r"^Call [Tt]race:")
+#: The second begins what kmemleak prints (mm/kmemleak.c): where the object was allocated.
+_BEGIN = re.compile(r"^Call [Tt]race:|^ +backtrace \(crc [0-9a-f]+\):")
 _END = re.compile(r"^\s*</TASK>|^---\[ end ")
 _SECOND_HAND = re.compile(
     r"^(?:rcu: )?(?:RCU grace-period kthread stack dump|Stack dump where RCU GP kthread last ran):"

@@ -17,10 +17,12 @@
 static const struct scenario *const scenarios[] = {
 	&trylock_starvation,
 	&trylock_starvation_forced,
+	&pmd_trylock_starvation,
+	&pmd_trylock_starvation_forced,
 	&ioctl_check,
+	&ioctl_fuzz,
 	&idle,
 	&slow_progress,
-	&fault_cost,
 	&upstream_hmm_tests,
 	&upstream_hmm_tests_coherent,
 	&churn_scenario,

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -686,6 +687,41 @@ static void check_last_close(size_t huge)
 	       HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate, 0);
 }
 
+static int open_as_nobody(unsigned int index)
+{
+	if (setgid(65534) || setuid(65534))
+		return -1;
+	return open_device(index) < 0 ? errno : 0;
+}
+
+/* Every node is root's alone. */
+static void check_nodes(void)
+{
+	unsigned int i, nodes = 0;
+	struct stat node;
+	char path[32];
+	int status;
+	pid_t pid;
+
+	for (i = 0; i < HMM_HARNESS_MAX_DEVICES; i++) {
+		snprintf(path, sizeof(path), "/dev/hmm_harness%u", i);
+		if (stat(path, &node))
+			continue;
+		nodes++;
+		expect_number("node: mode", S_IFCHR | 0600, node.st_mode);
+		expect_number("node: owner", 0, node.st_uid);
+		pid = fork();
+		if (!pid)
+			_exit(open_as_nobody(i));
+		if (pid < 0 || waitpid(pid, &status, 0) != pid)
+			status = -1;
+		outcome("node: opened by nobody", WIFEXITED(status) &&
+			WEXITSTATUS(status) == EACCES, EACCES,
+			WEXITSTATUS(status));
+	}
+	outcome("nodes", nodes >= 2, 2, nodes);
+}
+
 static int ioctl_check_run(const struct scenario *scenario)
 {
 	struct hmm_harness_attach attach = { 0 };
@@ -706,6 +742,7 @@ static int ioctl_check_run(const struct scenario *scenario)
 	}
 	report_start(scenario);
 
+	check_nodes();
 	check_unknown();
 	check_unattached();
 	check_attach();

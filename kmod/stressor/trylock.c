@@ -23,6 +23,9 @@
  * the module's on the spinner's CPU.  With window=fault the holder is stopped
  * in a CPU fault on the first device page instead, before a work item again, and
  * the spinner is a thread of its process: no fork, no batch.
+ *
+ * pmd-trylock-starvation and pmd-trylock-starvation-forced: the same with device
+ * pages that are huge pages, each one folio that a PMD maps.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,6 +42,8 @@
 
 /* No LRU batch of a CPU holds so many pages (PAGEVEC_SIZE). */
 #define BATCH_PAGES	32
+/* What a PMD maps on the machines that have huge device folios. */
+#define HUGE_SIZE	0x200000UL
 
 static const char *const windows[] = { "notifier", "work", "fault", NULL };
 const char *const trylock_entries[] = {
@@ -200,6 +205,85 @@ static int migrate(unsigned long request, const char *what, char *memory,
 	return EXIT_ENVIRONMENT;
 }
 
+/*
+ * The range of a batch must lie in one VMA, whose flags say for all of it whether
+ * a page comes up as a huge one: they do while the device pages come up.
+ */
+static int allow_huge(bool allowed)
+{
+	size_t length = (VALUE(APPROACH_PAGES) + run.pages) * page_size;
+
+	if (!madvise(run.approach, length,
+		     allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
+		return EXIT_DONE;
+	report_error("madvise", errno, "MADV_%sHUGEPAGE", allowed ? "" : "NO");
+	return EXIT_ENVIRONMENT;
+}
+
+/* What is not mapped by PMDs would test something else. */
+static int check_huge(__u32 kind, const char *what)
+{
+	unsigned char bytes[512];
+	struct hmm_harness_snapshot snapshot = {
+		.pages = (uintptr_t)bytes,
+	};
+	char *memory = trylock_device_memory();
+	char *end = memory + VALUE(PAGES) * page_size;
+	__u32 i;
+
+	for (; memory < end; memory += snapshot.length) {
+		snapshot.count = sizeof(bytes) < (end - memory) / page_size ?
+				 sizeof(bytes) : (end - memory) / page_size;
+		snapshot.length = snapshot.count * page_size;
+		snapshot.addr = (uintptr_t)memory;
+		if (ioctl(run.device, HMM_HARNESS_SNAPSHOT, &snapshot)) {
+			report_error("ioctl", errno, "SNAPSHOT");
+			return EXIT_ENVIRONMENT;
+		}
+		for (i = 0; i < snapshot.count; i++) {
+			if ((bytes[i] & HMM_HARNESS_PAGE_KIND) == kind &&
+			    (bytes[i] & HMM_HARNESS_PAGE_HUGE))
+				continue;
+			report_error("huge_page", ENOMEM, "%s, iteration %llu",
+				     what, (unsigned long long)
+				     atomic_load(&run.progress.iteration));
+			return EXIT_ENVIRONMENT;
+		}
+	}
+	return EXIT_DONE;
+}
+
+/* The device pages, filled, in system memory. */
+static int fill(void)
+{
+	int ret = EXIT_DONE;
+
+	if (run.huge) {
+		if (madvise(trylock_device_memory(), VALUE(PAGES) * page_size,
+			    MADV_DONTNEED)) {
+			report_error("madvise", errno, "MADV_DONTNEED");
+			return EXIT_ENVIRONMENT;
+		}
+		ret = allow_huge(true);
+	}
+	if (ret)
+		return ret;
+	pattern_fill(trylock_device_memory(), VALUE(SYSTEM_PAGES), VALUE(PAGES),
+		     run.key);
+	if (run.huge)
+		ret = allow_huge(false);
+	if (run.huge && !ret)
+		ret = check_huge(HMM_HARNESS_PAGE_SYSTEM,
+				 "no huge page to be had for the device pages");
+	return ret;
+}
+
+/* Flags that keep huge pages whole. */
+static __u32 whole(void)
+{
+	return run.huge ? HMM_HARNESS_MIGRATE_COMPOUND : 0;
+}
+
 /* Steps 1 to 3; on success *pid is a child that is READY. */
 static int prepare(pid_t *pid, const __u64 *steps,
 		   struct hmm_harness_migrate *placed)
@@ -213,11 +297,15 @@ static int prepare(pid_t *pid, const __u64 *steps,
 		report_error("madvise", errno, "MADV_DONTNEED");
 		return EXIT_ENVIRONMENT;
 	}
-	pattern_fill(trylock_device_memory(), VALUE(SYSTEM_PAGES), VALUE(PAGES),
-		     run.key);
+	ret = fill();
+	if (ret)
+		return ret;
 	atomic_store(&run.progress.phase, PHASE_TO_DEVICE);
 	ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE, "MIGRATE_TO_DEVICE",
-		      trylock_device_memory(), VALUE(PAGES), 0, placed);
+		      trylock_device_memory(), VALUE(PAGES), whole(), placed);
+	if (!ret && run.huge)
+		ret = check_huge(HMM_HARNESS_PAGE_DEVICE,
+				 "the device pages are not mapped by PMDs");
 	if (ret)
 		return ret;
 
@@ -295,7 +383,8 @@ static int race(pid_t pid, __u64 steps, struct hmm_harness_migrate *mixed)
 	} else {
 		ret = migrate(HMM_HARNESS_MIGRATE_TO_DEVICE,
 			      "MIGRATE_TO_DEVICE (mixed)", batch_memory(),
-			      batch_pages(), HMM_HARNESS_MIGRATE_MIXED, mixed);
+			      batch_pages(),
+			      HMM_HARNESS_MIGRATE_MIXED | whole(), mixed);
 	}
 	atomic_store(&run.shared->passed, 1);
 	atomic_store(&run.progress.phase, PHASE_SPINNER);
@@ -313,7 +402,7 @@ static int verify(pid_t pid)
 
 	atomic_store(&run.progress.phase, PHASE_VERIFY);
 	ret = migrate(HMM_HARNESS_MIGRATE_TO_SYSTEM, "MIGRATE_TO_SYSTEM",
-		      run.memory, run.pages, 0, &back);
+		      run.memory, run.pages, whole(), &back);
 	set_and_wake(&run.shared->order, VERIFY);
 	if (!ret && !pattern_verify(run.memory, 0, run.pages, run.key,
 				    &mismatch)) {
@@ -420,6 +509,7 @@ static int set_up_device(void)
 {
 	struct hmm_harness_attach attach = { 0 };
 	struct hmm_harness_stats stats = { 0 };
+	__u64 needed;
 
 	run.device = open_device(0);
 	if (run.device < 0) {
@@ -431,14 +521,19 @@ static int set_up_device(void)
 		report_error("device", errno, "ATTACH or STATS");
 		return EXIT_ENVIRONMENT;
 	}
-	/* A mixed batch moves device pages to new ones: twice the pages. */
-	if (stats.pages_free < 2 * VALUE(PAGES) + VALUE(SYSTEM_PAGES)) {
+	/*
+	 * A mixed batch moves device pages to new ones: twice the pages, and
+	 * where they are huge a block that the system pages begin.
+	 */
+	needed = 2 * VALUE(PAGES) + VALUE(SYSTEM_PAGES);
+	if (run.huge)
+		needed += HUGE_SIZE / page_size;
+	if (stats.pages_free < needed) {
 		report_error("device", ENOMEM,
 			     "%llu free device pages, pages=%llu needs %llu",
 			     (unsigned long long)stats.pages_free,
 			     (unsigned long long)VALUE(PAGES),
-			     (unsigned long long)(2 * VALUE(PAGES) +
-						  VALUE(SYSTEM_PAGES)));
+			     (unsigned long long)needed);
 		return EXIT_ENVIRONMENT;
 	}
 	return EXIT_DONE;
@@ -447,13 +542,13 @@ static int set_up_device(void)
 static int set_up_memory(void)
 {
 	struct mismatch mismatch = { 0 };
-	size_t length;
+	size_t length, below, spare = run.huge ? HUGE_SIZE : 0;
 
 	run.pages = VALUE(SYSTEM_PAGES) + VALUE(PAGES);
-	length = (VALUE(APPROACH_PAGES) + run.pages) * page_size;
-	run.approach = mmap(NULL, length, PROT_READ | PROT_WRITE,
+	below = (VALUE(APPROACH_PAGES) + VALUE(SYSTEM_PAGES)) * page_size;
+	length = below + VALUE(PAGES) * page_size;
+	run.approach = mmap(NULL, length + spare, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	run.memory = run.approach + VALUE(APPROACH_PAGES) * page_size;
 	run.scratch = mmap(NULL, BATCH_PAGES * page_size,
 			   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			   -1, 0);
@@ -464,6 +559,11 @@ static int set_up_memory(void)
 		report_error("mmap", errno, "%zu pages", run.pages);
 		return EXIT_ENVIRONMENT;
 	}
+	/* Device pages begin where a huge page can. */
+	if (run.huge)
+		run.approach += -((uintptr_t)run.approach + below) &
+				(HUGE_SIZE - 1);
+	run.memory = run.approach + VALUE(APPROACH_PAGES) * page_size;
 	/* Large folios go to the LRU at once; EINVAL: a kernel without them. */
 	if ((madvise(run.approach, length, MADV_NOHUGEPAGE) ||
 	     madvise(run.scratch, BATCH_PAGES * page_size, MADV_NOHUGEPAGE)) &&
@@ -542,6 +642,11 @@ static int trylock_run(const struct scenario *scenario)
 	struct json json;
 	int ret, restored;
 
+	if (run.huge) {
+		__u64 pages = HUGE_SIZE / page_size;
+
+		VALUE(PAGES) = (VALUE(PAGES) + pages - 1) / pages * pages;
+	}
 	ret = check_parameters();
 	ret = ret ?: set_up_device();
 	ret = ret ?: set_up_memory();
@@ -575,6 +680,32 @@ static int forced_run(const struct scenario *scenario)
 	run.forced = true;
 	return trylock_run(scenario);
 }
+
+static int huge_run(const struct scenario *scenario)
+{
+	run.huge = true;
+	return trylock_run(scenario);
+}
+
+static int huge_forced_run(const struct scenario *scenario)
+{
+	run.forced = true;
+	return huge_run(scenario);
+}
+
+const struct scenario pmd_trylock_starvation = {
+	.name = "pmd-trylock-starvation",
+	.help = "trylock-starvation on huge pages, in whole ones",
+	.parameters = trylock_parameters + RACE,
+	.run = huge_run,
+};
+
+const struct scenario pmd_trylock_starvation_forced = {
+	.name = "pmd-trylock-starvation-forced",
+	.help = "trylock-starvation-forced on huge pages, in whole ones",
+	.parameters = trylock_parameters,
+	.run = huge_forced_run,
+};
 
 const struct scenario trylock_starvation_forced = {
 	.name = "trylock-starvation-forced",

@@ -43,6 +43,7 @@ struct shared {
 
 struct trylock {
 	bool forced;			/* the module holds the batch */
+	bool huge;			/* the device pages are huge pages */
 	char *approach;			/* approach pages, then memory */
 	char *memory;			/* system pages, then device pages */
 	size_t pages;			/* of both kinds */

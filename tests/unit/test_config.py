@@ -26,6 +26,7 @@ from harness.kernel.patches import Catalogue
 from harness.kernel.spec import KernelTree
 from harness.scenario.catalogue import load_scenario, parse_settings, scenario_names
 from harness.target.protocol import Machine
+from harness.watch.kinds import OutcomeKind
 
 GOOD = """\
 scenario: trylock-starvation
@@ -52,6 +53,45 @@ def test_defaults_fill_in_what_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("version", "name"), [("6.12.117", "linux-6.12"), ("7.3.4", "linux-7")])
 def test_the_default_for_a_version(version: str, name: str) -> None:
     assert experiment_for(version)[0] == name
+
+
+@pytest.mark.parametrize(
+    ("version", "scenario", "name"),
+    [
+        ("7.3.4", "trylock-starvation-forced", "linux-7"),
+        ("7.3.4", "pmd-trylock-starvation", "linux-7-pmd"),
+        ("7.3.4", "pmd-trylock-starvation-forced", "linux-7-pmd"),
+        ("7.3.4", "slow-progress", "linux-7"),
+        ("6.12.117", "pmd-trylock-starvation", "linux-6.12"),
+    ],
+)
+def test_a_scenario_has_the_experiment_of_its_bug(version: str, scenario: str, name: str) -> None:
+    assert experiment_for(version, scenario)[0] == name
+
+
+def test_the_bugs_of_ptes_and_pmds_are_told_apart_by_their_frames() -> None:
+    """Each where it spins; a stack from a part of the loop that both go through is either's."""
+    pte, pmd = (load_scenario(f"{name}trylock-starvation").judge_by().rules[0] for name in ("", "pmd-"))
+    loop = ("hmm_range_fault_locked", "hmm_range_fault", "hh_ioctl_fault")
+    for top, owners in (
+        (("do_swap_page", "__handle_mm_fault", "handle_mm_fault"), [pte]),
+        (("do_huge_pmd_device_private", "__handle_mm_fault", "handle_mm_fault"), [pmd]),
+        ((), [pte, pmd]),
+        (("softleaf_entry_wait_on_locked", "do_huge_pmd_device_private"), []),
+    ):
+        stack = (*top, *loop)
+        assert [rule for rule in (pte, pmd) if rule.matches(OutcomeKind.LIVELOCK, stack)] == owners
+
+
+def test_the_pmd_scenario_is_for_kernels_that_have_such_folios() -> None:
+    scenario = load_scenario("pmd-trylock-starvation")
+    with pytest.raises(UserError, match=r"for kernels >=7.0, this is 6\.12\.117"):
+        scenario.check_version("6.12.117")
+    with pytest.raises(UserError, match="CONFIG_TRANSPARENT_HUGEPAGE, which the kernel was built without"):
+        scenario.check_kernel("7.3.4", "# CONFIG_TRANSPARENT_HUGEPAGE is not set")
+    small = load_experiment("linux-7").boot.model_copy(update={"memory_mb": 256})
+    with pytest.raises(UserError, match="needs 512 MB of memory"):
+        scenario.check(small, scenario.values({}))
 
 
 @pytest.mark.parametrize("name", sorted(builtin_experiments()))

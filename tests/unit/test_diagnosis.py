@@ -41,6 +41,12 @@ def test_the_livelock_is_told_in_six_lines() -> None:
     )
 
 
+def test_a_huge_folio_is_told_by_its_pages() -> None:
+    facts = livelock()
+    found = conclude(replace(facts, folios=tuple(replace(folio, pages=512) for folio in facts.folios)))
+    assert "device private, 512 pages, held by" in cycle_text(found)[1]
+
+
 @pytest.mark.parametrize("model", ["full", "lazy"])
 def test_a_fair_spinner_that_can_be_preempted_proves_nothing(model: Any) -> None:
     found = conclude(replace(livelock(), model=model))

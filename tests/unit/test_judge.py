@@ -144,6 +144,16 @@ def test_a_stressor_that_gives_up(exit_: dict[str, int], words: str) -> None:
     assert outcome.kind is OutcomeKind.INFRA_ERROR and words in outcome.title
 
 
+def test_a_step_that_fails_behind_the_stressor_is_no_pass() -> None:
+    busy = say(
+        9.2, type="error", what="rmmod", errno=11, text="hmm_harness: Resource temporarily unavailable"
+    )
+    outcome = judged([*BOOT, *done(18)[:2], busy, ended(9.5, EXITED)])
+    assert outcome.kind is OutcomeKind.INFRA_ERROR and "rmmod" in outcome.title
+    before = say(8.0, type="error", what="policy", errno=1, text="kept")
+    assert judged([*BOOT, before, *done(18)]).kind is OutcomeKind.COMPLETED
+
+
 def test_a_bad_exit_after_the_end_is_no_pass() -> None:
     assert judged([*BOOT, *done(18, status=1)]).kind is OutcomeKind.INFRA_ERROR
 

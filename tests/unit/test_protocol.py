@@ -14,7 +14,19 @@ import pytest
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import InfraError
-from harness.guest.plan import Exec, Insmod, PowerOff, Rmmod, Shell, Step, Sysctl, Write, plan_text
+from harness.guest.plan import (
+    Exec,
+    Insmod,
+    PowerOff,
+    Print,
+    Rmmod,
+    Shell,
+    Sleep,
+    Step,
+    Sysctl,
+    Write,
+    plan_text,
+)
 from harness.guest.preempt import check_preemption
 from harness.guest.protocol import (
     Corruption,
@@ -134,6 +146,8 @@ def test_plan_text() -> None:
         Insmod("/lib/m.ko", ("devices=2",)),
         Exec("/stressor", ("trylock-starvation", "seed=1")),
         Rmmod("m"),
+        Sleep(6),
+        Print("/sys/kernel/debug/kmemleak"),
         Shell(),
         PowerOff(),
     ]
@@ -143,6 +157,8 @@ def test_plan_text() -> None:
         "insmod /lib/m.ko devices=2\n"
         "exec /stressor trylock-starvation seed=1\n"
         "rmmod m\n"
+        "sleep 6\n"
+        "print /sys/kernel/debug/kmemleak\n"
         "shell\n"
         "poweroff\n"
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,3 +56,13 @@ def test_all_bad_parameters_are_named(stressor: Path) -> None:
     texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
     assert done.returncode == BAD_PARAMETER
     assert any("pages" in text for text in texts) and any("iteration" in text for text in texts)
+
+
+def test_the_fuzzer_has_a_row_for_every_request() -> None:
+    header = asset("kmod", "hmm_harness.h").read_text()
+    requests = re.findall(r"#define HMM_HARNESS_(\w+) \\\n\t_IOW?R?\(", header)
+    rows = re.findall(
+        r'\{ "(\w+)", HMM_HARNESS_(\w+), \d+,', asset("kmod", "stressor", "fuzzcall.c").read_text()
+    )
+    assert len(requests) >= 9
+    assert rows == [(name, name) for name in requests]

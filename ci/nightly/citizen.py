@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Is the module a good citizen? Everything it can do, on a kernel with lockdep, KASAN, kmemleak and the like.
+
+A hundred thousand random ioctls, with and without allocations that fail, and every scenario whose bug the
+kernel does not have. After each: memory is scanned for leaks, the module unloaded, memory scanned again, and
+lockdep must still be on. A report of any of them fails the trial, as on every kernel. Writes
+`reports/YYYY-mm-dd-citizen.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.cache import default_cache_folder
+from harness.config import BootConfig, KernelConfig, Preempt, load_experiment
+from harness.disk import write_atomically
+from harness.display import PlainProgress
+from harness.errors import UserError
+from harness.experiment.kernels import BootableKernel, get_tree, make_kernel
+from harness.experiment.options import Workshop
+from harness.experiment.stage import set_stage
+from harness.experiment.trial import TrialPlan, run_trial
+from harness.guest.plan import Print, Rmmod, Sleep, Step, Write
+from harness.guest.protocol import End, parse_line
+from harness.results.runfolder import TrialResult, all_finished
+from harness.scenario.catalogue import Value, load_scenario, scenario_names
+from harness.target.machine import pick_machine
+from harness.target.recording import CONSOLE
+from harness.watch.kinds import OutcomeKind
+
+REPORTS = Path(__file__).resolve().parent / "reports"
+KMEMLEAK = "/sys/kernel/debug/kmemleak"
+#: An object younger than five seconds is no leak yet, and a changed one none before the next scan
+#: (mm/kmemleak.c: MSECS_MIN_AGE, update_checksum()).
+SCANS: tuple[Step, ...] = (
+    Sleep(6), Write(KMEMLEAK, "scan"), Write(KMEMLEAK, "scan"), Print(KMEMLEAK),
+)  # fmt: skip
+AFTER: tuple[Step, ...] = (*SCANS, Rmmod("hmm_harness"), *SCANS, Print("/proc/lockdep_stats"))
+LOCKDEP_IS_ON = re.compile(r"debug_locks: +1$", re.M)
+RESTARTS = "reboot: Restarting system"
+#: A guest that a scenario's limits are too tight for is slow, not ill.
+WELL = frozenset({OutcomeKind.COMPLETED, OutcomeKind.NOT_EXERCISED, OutcomeKind.STARVED})
+LIMIT_S = 1500.0
+#: KASAN keeps a ninth of the memory, and what is freed for a while.
+BOOT = {
+    "memory_mb": 2048,
+    "watchdog_thresh_s": 10,
+    "rcu_stall_s": 30,
+    "workqueue_thresh_s": 30,
+    "hung_task_s": 60,
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kernel: with these patches it has none of these bugs."""
+
+    experiment: str
+    patches: tuple[str, ...]
+    without: frozenset[str]
+
+    def check(self, sample: Sample) -> None:
+        """UserError if a sample would show a bug of the kernel's, not of the module's."""
+        bug = load_scenario(sample.scenario).bug
+        if bug not in self.without:
+            raise UserError(f"the kernel may have the bug {bug}")
+
+
+SUBJECTS = {
+    "7": Subject(
+        "linux-7",
+        ("x86-preempt-choice", "pmd-trylock-starvation/wait-on-locked-pmd"),
+        frozenset({"none", "trylock-starvation", "pmd-trylock-starvation", "refcount-livelock"}),
+    ),
+    "6.12": Subject(
+        "linux-6.12",
+        ("trylock-starvation/trylock-device-page", "trylock-starvation/wait-on-locked"),
+        frozenset({"none", "trylock-starvation", "pmd-trylock-starvation", "refcount-livelock"}),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One trial."""
+
+    scenario: str
+    preempt: Preempt
+    set: Mapping[str, Value] = field(default_factory=dict)
+    seed: int = 1
+
+
+def samples(calls: int) -> Iterator[Sample]:
+    """All trials of a night: `calls` random ioctls in four guests, and the catalogue."""
+    models: tuple[Preempt, ...] = ("none", "full")
+    seed = 0
+    for fail_percent in (0, 10):
+        for preempt in models:
+            seed += 1
+            given: dict[str, Value] = {
+                "calls": calls // 4,
+                "huge_pages": "move",
+                "fail_percent": fail_percent,
+            }
+            yield Sample("ioctl-fuzz", preempt, given, seed)
+    for name in scenario_names():
+        if name != "ioctl-fuzz" and load_scenario(name).program == "stressor":
+            yield Sample(name, "none")
+
+
+def plan_of(sample: Sample, kernel: BootableKernel, workshop: Workshop) -> TrialPlan:
+    """The trial of a sample. UserError if the kernel cannot run it."""
+    scenario = load_scenario(sample.scenario)
+    boot = BootConfig.model_validate({**BOOT, "preempt": sample.preempt})
+    values = scenario.values(sample.set)
+    scenario.check(boot, values)
+    scenario.check_kernel(kernel.build.version, kernel.build.config.read_text(encoding="utf-8"))
+    return TrialPlan(
+        arm=sample.scenario,
+        index=0,
+        seed=sample.seed,
+        scenario=scenario,
+        values=values,
+        kernel=kernel,
+        boot=boot,
+        stage=set_stage(boot, pick_machine("auto"), kernel.build, workshop),
+        timeout_s=LIMIT_S,
+        command="ci/nightly/run",
+        image_mb=0,
+        after=AFTER,
+    )
+
+
+def verdict(result: TrialResult, folder: Path) -> str:
+    """Empty if the module behaved; else what it did."""
+    console = (folder / CONSOLE).read_text(encoding="utf-8", errors="replace")
+    if result.kind not in WELL:
+        return f"{result.kind}: {result.title}"
+    if not LOCKDEP_IS_ON.search(console):
+        return "lockdep is off"
+    return "" if RESTARTS in console else "it did not come to the end"
+
+
+def _end(folder: Path) -> End | None:
+    """The stressor's last word in a trial's record."""
+    for line in (folder / "agent.jsonl").read_text(encoding="utf-8").splitlines():
+        message = parse_line(json.loads(line)["line"])
+        if isinstance(message, End):
+            return message
+    return None
+
+
+def did(result: TrialResult, folder: Path) -> str:
+    """How much a trial did, in words."""
+    end = _end(folder)
+    answers = (end.model_extra or {}).get("answers") if end else None
+    if not end or answers is None:
+        return f"{result.iterations} iterations"
+    good = int((end.model_extra or {}).get("good", 0))
+    refused = ", ".join(f"{name} {count}" for name, count in sorted(answers.items()))
+    return f"{end.iterations} calls, {100 * good // max(end.iterations, 1)} % good; {refused}"
+
+
+HEAD = """\
+| scenario | set | preempt | seconds | did | wrong |
+|---|---|---|---|---|---|
+"""
+
+
+def rows_of(out: Path, night: Sequence[Sample]) -> Iterator[str]:
+    """The rows of the report's table: every trial that the folder holds, in the night's order."""
+    results = {(result.arm, result.seed): result for _, result in all_finished(out)}
+    for sample in night:
+        result = results.get((sample.scenario, sample.seed))
+        if result:
+            folder = out / result.folder
+            wrong = verdict(result, folder)
+            words = " ".join(f"{name}={value}" for name, value in sample.set.items())
+            yield (
+                f"| {sample.scenario} | {words} | {sample.preempt} | {result.seconds:.0f} | "
+                f"{did(result, folder)} | {wrong or 'nothing'} |"
+            )
+
+
+def main() -> int:
+    """Run all samples and write the report after each, so that a night cut short leaves what it has."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where evidence goes")
+    parser.add_argument("--kernel", choices=sorted(SUBJECTS), default="7", help="(default: %(default)s)")
+    parser.add_argument("--calls", type=int, default=100_000, help="random ioctls (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="WORD", help="scenarios with this in their name")
+    arguments = parser.parse_args()
+    subject = SUBJECTS[arguments.kernel]
+    date = datetime.date.today().isoformat()
+    out = arguments.out.resolve() / f"{date}-citizen-{arguments.kernel}"
+    workshop = Workshop.at(default_cache_folder(), PlainProgress(sys.stderr))
+    tree = get_tree(load_experiment(subject.experiment).tree, workshop)
+    config = KernelConfig(patches=subject.patches, fragments=("debug",))
+    kernel = make_kernel(tree, config, (), pick_machine("auto"), workshop)
+    title = (
+        f"# The module as a citizen, night of {date}\n\n"
+        f"`python -m ci.nightly.citizen --kernel {arguments.kernel}`: "
+        f"{tree.description} with {', '.join(subject.patches)} and qemu/kconfig/debug.config.\n"
+        f"After each trial: kmemleak, rmmod, kmemleak, lockdep still on.\n\n{HEAD}"
+    )
+    night = list(samples(arguments.calls))
+    good = True
+    for index, sample in enumerate(night, start=1):
+        if arguments.only not in sample.scenario:
+            continue
+        try:
+            subject.check(sample)
+            plan = replace(plan_of(sample, kernel, workshop), index=index)
+        except UserError as error:
+            print(f"{sample.scenario}: not run: {error.message}", file=sys.stderr)
+            continue
+        result = run_trial(plan, out)
+        wrong = verdict(result, out / result.folder)
+        good = good and not wrong
+        print(f"{sample.scenario}: {wrong or 'nothing wrong'}", file=sys.stderr)
+        REPORTS.mkdir(exist_ok=True)
+        report = REPORTS / f"{date}-citizen-{arguments.kernel}.md"
+        write_atomically(report, (title + "\n".join(rows_of(out, night)) + "\n").encode())
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`hmm-harness prune`: 0 if all that was to go is gone, or with --dry-run would be."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from harness.display import Display
+from harness.errors import UserError
+from harness.results.database import opened, writing
+from harness.results.pruning import Limit, Pruned, carry_out, plan
+from harness.results.queries import forget, known_folders
+from harness.results.reading import RunRecord, load_run
+from harness.results.runfolder import SCHEMA
+from harness.results.store import feed, run_folders, run_id
+from harness.results.text import aligned
+
+
+def main(arguments: argparse.Namespace, display: Display) -> int:
+    """Carry the verb out; its exit status."""
+    evidence, verdicts = (
+        Limit.read(text) if text else None for text in (arguments.keep, arguments.keep_verdicts)
+    )
+    if not evidence and not verdicts:
+        raise UserError("nothing says what is to be kept", hint="--keep 30 (runs) or --keep 30d (days)")
+    found = plan(_runs(arguments), evidence, verdicts, time.time())
+    for pruned in found if not arguments.dry_run else ():
+        carry_out(pruned)
+        _tell_store(arguments.store, pruned)
+    if arguments.json:
+        print(json.dumps({"schema": SCHEMA, "runs": [_json(pruned) for pruned in found]}))
+    else:
+        print(_text(found, arguments.dry_run), file=display.stream)
+    return 0
+
+
+def _runs(arguments: argparse.Namespace) -> list[RunRecord]:
+    """The runs below the folders that are named, or else all that the store knows the folders of."""
+    if arguments.folders:
+        folders = list(run_folders(arguments.folders))
+    else:
+        with opened(arguments.store) as connection:
+            folders = [folder for folder in known_folders(connection) if folder.is_dir()]
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(load_run(folder))
+        except UserError as error:
+            print(f"warning: left alone: {error.message}", file=sys.stderr)
+    return runs
+
+
+def _tell_store(store: Path, pruned: Pruned) -> None:
+    if not store.is_file() or pruned.fate == "kept":
+        return
+    if pruned.fate == "evidence":
+        feed(store, pruned.run.folder)
+        return
+    with opened(store) as connection, writing(connection):
+        forget(connection, run_id(pruned.run))
+
+
+def _json(pruned: Pruned) -> dict[str, object]:
+    return {
+        "folder": str(pruned.run.folder),
+        "fate": pruned.fate,
+        "freed_bytes": pruned.freed,
+        "why": pruned.why,
+    }
+
+
+def _text(found: list[Pruned], dry: bool) -> str:
+    lines = []
+    gone = [pruned for pruned in found if pruned.fate != "kept" and pruned.freed]
+    if gone:
+        what = {"evidence": "its evidence", "all": "all of it"}
+        rows = [(str(p.run.folder), p.run.standing, what[p.fate], _megabytes(p.freed)) for p in gone]
+        lines += aligned([("run", "", "goes" if dry else "gone", "freed"), *rows])
+    lines += [f"left alone: {p.run.folder}: {p.why}" for p in found if p.why]
+    would = "would free" if dry else "freed"
+    kept = sum(pruned.fate == "kept" for pruned in found)
+    total = _megabytes(sum(pruned.freed for pruned in found))
+    return "\n".join([*lines, f"{would} {total} of {len(gone)} runs; {kept} runs kept as they are"])
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
