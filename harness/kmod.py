@@ -56,9 +56,13 @@ def build_guest_programs(
     deadline: Deadline,
     *,
     with_selftest: bool = True,
+    kmod: Path | None = None,
 ) -> GuestPrograms:
-    """Build, or take from the cache, what the guest runs. BuildError with the first compiler error."""
-    kmod = asset("kmod")
+    """Build, or take from the cache, what the guest runs. BuildError with the first compiler error.
+
+    kmod: another folder to build the modules from.
+    """
+    kmod = kmod or asset("kmod")
     others = (kmod / "stressor", kmod / "selftest")
     files = [path for path in _sources(kmod) if not any(path.is_relative_to(other) for other in others)]
     bench = _Bench(request, build, cache, progress, deadline)

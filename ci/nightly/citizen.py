@@ -23,12 +23,19 @@ from harness.config import BootConfig, KernelConfig, Preempt, load_experiment
 from harness.disk import write_atomically
 from harness.display import PlainProgress
 from harness.errors import UserError
-from harness.experiment.kernels import BootableKernel, get_tree, make_kernel
+from harness.experiment.kernels import (
+    BootableKernel,
+    finish_kernel,
+    get_tree,
+    kernel_request,
+    resolve_patches,
+)
 from harness.experiment.options import Workshop
 from harness.experiment.stage import set_stage
 from harness.experiment.trial import TrialPlan, run_trial
 from harness.guest.plan import Print, Rmmod, Sleep, Step, Write
 from harness.guest.protocol import End, parse_line
+from harness.kernel.build import BuildRequest
 from harness.results.runfolder import TrialResult, all_finished
 from harness.scenario.catalogue import Value, load_scenario, scenario_names
 from harness.target.machine import pick_machine
@@ -96,6 +103,16 @@ class Sample:
     set: Mapping[str, Value] = field(default_factory=dict)
     seed: int = 1
 
+    @property
+    def words(self) -> str:
+        """What is set, as the command line takes it."""
+        return " ".join(f"{name}={value}" for name, value in self.set.items())
+
+    @property
+    def name(self) -> str:
+        """Of one trial of the night."""
+        return " ".join(part for part in (self.scenario, self.preempt, self.words) if part)
+
 
 def samples(calls: int) -> Iterator[Sample]:
     """All trials of a night: `calls` random ioctls in four guests, and the catalogue."""
@@ -113,6 +130,13 @@ def samples(calls: int) -> Iterator[Sample]:
     for name in scenario_names():
         if name != "ioctl-fuzz" and load_scenario(name).program == "stressor":
             yield Sample(name, "none")
+
+
+def request_of(subject: Subject, workshop: Workshop) -> BuildRequest:
+    """What the kernel of a subject is built from."""
+    tree = get_tree(load_experiment(subject.experiment).tree, workshop)
+    config = KernelConfig(patches=subject.patches, fragments=("debug",))
+    return kernel_request(tree, resolve_patches(config.patches, tree), config, pick_machine("auto"))
 
 
 def plan_of(sample: Sample, kernel: BootableKernel, workshop: Workshop) -> TrialPlan:
@@ -182,9 +206,8 @@ def rows_of(out: Path, night: Sequence[Sample]) -> Iterator[str]:
         if result:
             folder = out / result.folder
             wrong = verdict(result, folder)
-            words = " ".join(f"{name}={value}" for name, value in sample.set.items())
             yield (
-                f"| {sample.scenario} | {words} | {sample.preempt} | {result.seconds:.0f} | "
+                f"| {sample.scenario} | {sample.words} | {sample.preempt} | {result.seconds:.0f} | "
                 f"{did(result, folder)} | {wrong or 'nothing'} |"
             )
 
@@ -195,36 +218,35 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where evidence goes")
     parser.add_argument("--kernel", choices=sorted(SUBJECTS), default="7", help="(default: %(default)s)")
     parser.add_argument("--calls", type=int, default=100_000, help="random ioctls (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="WORD", help="scenarios with this in their name")
+    parser.add_argument("--only", default="", metavar="WORD", help="trials with this in their name")
     arguments = parser.parse_args()
     subject = SUBJECTS[arguments.kernel]
     date = datetime.date.today().isoformat()
     out = arguments.out.resolve() / f"{date}-citizen-{arguments.kernel}"
     workshop = Workshop.at(default_cache_folder(), PlainProgress(sys.stderr))
-    tree = get_tree(load_experiment(subject.experiment).tree, workshop)
-    config = KernelConfig(patches=subject.patches, fragments=("debug",))
-    kernel = make_kernel(tree, config, (), pick_machine("auto"), workshop)
+    request = request_of(subject, workshop)
+    kernel = finish_kernel(request, workshop)
     title = (
         f"# The module as a citizen, night of {date}\n\n"
-        f"`python -m ci.nightly.citizen --kernel {arguments.kernel}`: "
-        f"{tree.description} with {', '.join(subject.patches)} and qemu/kconfig/debug.config.\n"
+        f"`ci/nightly/citizen.py --kernel {arguments.kernel}`: "
+        f"{request.tree.description} with {', '.join(subject.patches)} and qemu/kconfig/debug.config.\n"
         f"After each trial: kmemleak, rmmod, kmemleak, lockdep still on.\n\n{HEAD}"
     )
     night = list(samples(arguments.calls))
     good = True
     for index, sample in enumerate(night, start=1):
-        if arguments.only not in sample.scenario:
+        if arguments.only not in sample.name:
             continue
         try:
             subject.check(sample)
             plan = replace(plan_of(sample, kernel, workshop), index=index)
         except UserError as error:
-            print(f"{sample.scenario}: not run: {error.message}", file=sys.stderr)
+            print(f"{sample.name}: not run: {error.message}", file=sys.stderr)
             continue
         result = run_trial(plan, out)
         wrong = verdict(result, out / result.folder)
         good = good and not wrong
-        print(f"{sample.scenario}: {wrong or 'nothing wrong'}", file=sys.stderr)
+        print(f"{sample.name}: {wrong or 'nothing wrong'}", file=sys.stderr)
         REPORTS.mkdir(exist_ok=True)
         report = REPORTS / f"{date}-citizen-{arguments.kernel}.md"
         write_atomically(report, (title + "\n".join(rows_of(out, night)) + "\n").encode())
