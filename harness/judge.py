@@ -16,7 +16,7 @@ from typing import TypeGuard
 
 from harness.guest.protocol import Corruption, End, Exit
 from harness.outcome import Oracle, Outcome, Signature, on_stack
-from harness.suite import suite_outcome
+from harness.suite import suite_outcome, timed_out
 from harness.watch.console import ConsoleEvent
 from harness.watch.examination import Examination
 from harness.watch.kinds import OutcomeKind
@@ -214,7 +214,7 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
     bad_end = said.end is not None and isinstance(said.end.message, End) and said.end.message.status != 0
     if said.end and not bad_exit and not bad_end and not said.undone:
         if oracle.suite:
-            return suite_outcome(said.tests.report(), said.program, said.end, oracle)
+            return _of_suite(seen, suite_outcome(said.tests.report(), said.program, said.end, oracle))
         return _ran_to_its_end(said, said.end, oracle)
     if said.error:
         return _infra_error(f"the guest says: {'; '.join(said.errors)}", said.error)
@@ -229,6 +229,14 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
     if stall and not said.moved_after(stall.host_s):
         return _no_progress(stall, [o for o in seen if isinstance(o, Examination)])
     return _by_end(seen, said)
+
+
+def _of_suite(seen: Sequence[Observation], outcome: Outcome) -> Outcome:
+    """The outcome, unless all that failed are time limits in a guest that the host did not let run."""
+    starved = next((o for o in seen if isinstance(o, Starved) and o.about is None), None)
+    if starved and outcome.tests and timed_out(outcome.tests):
+        return _infra_error(f"{_overload(starved)}: {outcome.title}", starved)
+    return outcome
 
 
 def _ran_to_its_end(said: Said, end: AgentMessage, oracle: Oracle) -> Outcome:

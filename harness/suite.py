@@ -58,6 +58,13 @@ def _end_of(ended: ProgramEnd | None) -> list[str]:
     return [f"the program ended with status {ended.status}"] if ended and ended.status else []
 
 
+def timed_out(report: Report) -> bool:
+    """Whether cases failed, and all of them by the time limit that kselftest_harness.h sets."""
+    failed = report.of(CaseStatus.FAILED)
+    limit = "Test terminated by timeout"
+    return bool(failed) and all(any(limit in line for line in case.output) for case in failed)
+
+
 def counted(report: Report) -> str:
     """The counts in words, with the reasons of what was skipped."""
     words = ", ".join(f"{count} {status}" for status, count in report.counts.items())

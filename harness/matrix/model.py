@@ -31,6 +31,7 @@ from harness.errors import UserError
 from harness.kernel.patches import in_range
 from harness.scenario.catalogue import load_scenario
 from harness.suggest import did_you_mean
+from harness.target.protocol import Clock
 from harness.yamlfile import load_yaml
 
 BUILTIN = Path(__file__).resolve().parent / "builtin"
@@ -58,6 +59,8 @@ class ScenarioEntry(Frozen):
     preempt: Preempts | None = None
     cpus: Cpus | None = None
     trials: Trials | None = None
+    #: Instead of that of `boot`.
+    clock: Clock | None = None
 
     @model_validator(mode="before")
     @classmethod

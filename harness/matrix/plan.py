@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.experiment.kernels import kernel_request, resolve_patches
 from harness.experiment.options import BUILD_LIMIT_S, Workshop
 from harness.kernel.build import BuildRequest, resolved_config
-from harness.kernel.patches import in_range
+from harness.kernel.preemption import HINTS, offered_models
 from harness.kernel.tree import KernelTree
 from harness.matrix.model import Matrix, ScenarioEntry
 from harness.scenario.catalogue import Scenario, Value, load_scenario
@@ -31,6 +31,8 @@ class PlannedKernel:
     request: BuildRequest | None
     #: The .config it would be built with.
     config: str = ""
+    #: The preemption models it offers.
+    models: frozenset[str] = frozenset()
     reason: str = ""
 
 
@@ -55,7 +57,8 @@ class Cell:
 
     def boot(self, matrix: Matrix) -> BootConfig:
         """Its guest."""
-        return matrix.boot.model_copy(update={"preempt": self.preempt, "cpus": self.cpus})
+        clock = self.entry.clock or matrix.boot.clock
+        return matrix.boot.model_copy(update={"preempt": self.preempt, "cpus": self.cpus, "clock": clock})
 
     def values(self) -> dict[str, Value]:
         """All parameters of its scenario."""
@@ -75,31 +78,14 @@ def plan_kernels(
         except UserError as error:
             planned[name] = PlannedKernel(name, tree.version, None, reason=one_line(error.message))
         else:
-            planned[name] = PlannedKernel(name, tree.version, request, config)
+            models = offered_models(tree.path, config)
+            planned[name] = PlannedKernel(name, tree.version, request, config, models)
     return planned
 
 
 def one_line(message: str) -> str:
     """An error's message for a table's note."""
     return textwrap.shorten(message, 300, placeholder=" ...")
-
-
-def preemption_models(version: str, config: str) -> frozenset[Preempt]:
-    """The models a kernel takes on its command line.
-
-    `sched_dynamic_mode()`, kernel/sched/core.c: lazy only where the architecture has it, and from 7.0 on none
-    and voluntary only where it has not; full always. 6.12 has no lazy.
-    """
-    lines = config.splitlines()
-    if "CONFIG_PREEMPT_DYNAMIC=y" not in lines:
-        return frozenset()
-    lazy = "CONFIG_ARCH_HAS_PREEMPT_LAZY=y" in lines
-    models: set[Preempt] = {"full"}
-    if lazy:
-        models.add("lazy")
-    if not lazy or in_range(version, "<7.0"):
-        models |= {"none", "voluntary"}
-    return frozenset(models)
 
 
 def plan_cells(matrix: Matrix, kernels: Mapping[str, PlannedKernel]) -> tuple[Cell, ...]:
@@ -139,9 +125,8 @@ def _why_not(matrix: Matrix, cell: Cell, kernel: PlannedKernel) -> str:
             return f"left out: {exclusion.why}"
     if kernel.request is None:
         return kernel.reason
-    models = preemption_models(kernel.version, kernel.config)
-    if cell.preempt not in models:
-        return f"no preempt={cell.preempt} on this kernel, only {', '.join(sorted(models)) or 'its own'}"
+    if cell.preempt not in kernel.models:
+        return f"no preempt={cell.preempt} on this kernel: {HINTS[cell.preempt]}"
     try:
         cell.scenario.check(cell.boot(matrix), cell.values())
         cell.scenario.check_kernel(kernel.version, kernel.config)

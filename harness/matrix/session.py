@@ -23,7 +23,7 @@ from harness.process import command_line
 from harness.results.matrix import CellState
 from harness.results.repeats import NOTHING, Repeats
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
-from harness.target.protocol import Machine
+from harness.target.protocol import Clock, Machine
 from harness.watch.kinds import OutcomeKind
 
 HEADER = ("trial", "scenario", "kernel", "preempt", "cpus", "outcome", "windows", "seconds")
@@ -58,7 +58,7 @@ class Session:
         self._workshop = workshop
         self._progress = workshop.progress
         self._machine = machine
-        self._stage: Stage | None = None
+        self._stages: dict[Clock, Stage] = {}
         #: By the cell's arm.
         self._found = {cell.arm: _untried(cell) for cell in cells}
         self._rows: list[tuple[str, ...]] = []
@@ -127,7 +127,8 @@ class Session:
 
     def _plan(self, cell: Cell, index: int, kernel: BootableKernel) -> TrialPlan:
         boot = cell.boot(self._matrix)
-        self._stage = self._stage or set_stage(boot, self._machine, kernel.build, self._workshop)
+        if boot.clock not in self._stages:
+            self._stages[boot.clock] = set_stage(boot, self._machine, kernel.build, self._workshop)
         seed = self._matrix.seed + index - 1
         return TrialPlan(
             arm=cell.arm,
@@ -137,7 +138,7 @@ class Session:
             values=cell.values(),
             kernel=kernel,
             boot=boot,
-            stage=self._stage,
+            stage=self._stages[boot.clock],
             timeout_s=self._matrix.trial_timeout_s,
             image_mb=self._matrix.memory_image_mb,
             command=trial_command(cell, seed, self._folder),
@@ -176,6 +177,7 @@ def trial_command(cell: Cell, seed: int, folder: Path) -> str:
     argv = [program(), "run", "--experiment", str(folder / EXPERIMENT), "--kernel", cell.kernel]
     argv += ["--scenario", cell.entry.scenario]
     argv += [word for name, value in cell.entry.set.items() for word in ("--set", f"{name}={value}")]
+    argv += ["--clock", cell.entry.clock] if cell.entry.clock else []
     return command_line([*argv, "--preempt", cell.preempt, "--cpus", str(cell.cpus), "--seed", str(seed)])
 
 

@@ -69,11 +69,18 @@ class ConsoleExcerpt:
         return tuple(event for part in self.parts for event in part.events)
 
 
-def console_excerpt(folder: Path, moments_s: Iterable[float], end: int | None = None) -> ConsoleExcerpt:
+def console_excerpt(
+    folder: Path,
+    moments_s: Iterable[float],
+    *,
+    begin: int = 0,
+    end: int | None = None,
+    whole: int = WHOLE,
+) -> ConsoleExcerpt:
     """The console recorded in `folder`: its beginning, its end, and what is around each of the moments.
 
-    `moments_s`: s since power-on. `end`: nothing behind this byte is read. A folder without a console gives
-    an excerpt of nothing.
+    `moments_s`: s since power-on. Nothing before the byte `begin` and behind `end` is read; what is not
+    larger than `whole` is read as it is. A folder without a console gives an excerpt of nothing.
     """
     try:
         log = (folder / CONSOLE).open("rb")
@@ -82,19 +89,20 @@ def console_excerpt(folder: Path, moments_s: Iterable[float], end: int | None = 
     with log, _Times.open(folder) as times:
         size = (folder / CONSOLE).stat().st_size
         stop = size if end is None else min(end, size)
-        if stop <= WHOLE:
-            wanted = [(0, stop)]
+        if stop - begin <= whole:
+            wanted = [(begin, stop)]
         else:
             places = [times.offset(moment) for moment in sorted(set(moments_s))[:MOMENTS]]
-            wanted = [(0, HEAD), *((place - BEFORE, place + AFTER) for place in places), (stop - TAIL, stop)]
-        parts = [_read(log, times, *span) for span in _merged(wanted, stop)]
+            around = [(place - BEFORE, place + AFTER) for place in places]
+            wanted = [(begin, begin + HEAD), *around, (stop - TAIL, stop)]
+        parts = [_read(log, times, *span) for span in _merged(wanted, begin, stop)]
     return ConsoleExcerpt(size, tuple(part for part in parts if part.lines))
 
 
-def _merged(spans: Iterable[tuple[int, int]], stop: int) -> list[tuple[int, int]]:
-    """The spans in order, within the console, those that touch as one."""
+def _merged(spans: Iterable[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
+    """The spans in order, within the limits, those that touch as one."""
     merged: list[tuple[int, int]] = []
-    for begin, end in sorted((max(0, begin), min(end, stop)) for begin, end in spans):
+    for begin, end in sorted((max(start, begin), min(end, stop)) for begin, end in spans):
         if begin >= end:
             continue
         if merged and begin <= merged[-1][1]:
@@ -105,11 +113,11 @@ def _merged(spans: Iterable[tuple[int, int]], stop: int) -> list[tuple[int, int]
 
 
 def _read(log: IO[bytes], times: _Times, begin: int, end: int) -> ConsolePart:
-    log.seek(begin)
-    data = log.read(end - begin)
+    log.seek(max(0, begin - 1))
+    data = log.read(end - max(0, begin - 1))
     if begin:  # a line that began before is no line
         cut = data.find(b"\n") + 1
-        begin, data = begin + cut, data[cut:]
+        begin, data = begin - 1 + cut, data[cut:]
     begun_s = times.host_s(begin)
     splitter, prefixes, parser = LineSplitter(), PrefixReader(), ConsoleParser()
     found: list[ConsoleEvent] = []

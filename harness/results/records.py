@@ -19,6 +19,7 @@ from harness.results.schema import (
     Record,
     SelftestResult,
 )
+from harness.watch.ktap import Report
 
 RunState = Literal["building", "running", "finished", "interrupted", "failed"]
 
@@ -185,4 +186,6 @@ DOCUMENTS: Mapping[str, TypeAdapter[Any]] = {
     "agent-line": TypeAdapter(AgentLineFacts),
     "sample-line": TypeAdapter(SampleLine),
     "examination-line": TypeAdapter(ExaminationLine),
+    # tests.json: what a suite of tests said, case by case.
+    "tests": TypeAdapter(Report),
 }

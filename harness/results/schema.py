@@ -42,7 +42,7 @@ class PatchFacts(Facts):
     """Its id in patches/catalogue.yaml, or the name of a file."""
     title: str
     role: str
-    """introduces, fix, enabler, build-fix, or what a user's own patch is."""
+    """introduces, fix, enabler, build-fix, test, or what a user's own patch is."""
     status: str
     """applied, or absent: the tree has it already."""
     note: str

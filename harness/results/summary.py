@@ -9,6 +9,7 @@ from typing import Literal
 
 from harness.errors import UserError
 from harness.experiment.statistics import ArmTally, Interval, VerdictKind, tally
+from harness.results.matrix import MatrixResult
 from harness.results.reading import RunRecord, TrialRecord
 from harness.results.runfolder import RECORD, TrialResult
 from harness.results.schema import (
@@ -106,8 +107,9 @@ class Summary:
     #: Scenario parameters that differ from their defaults, as words of a command line.
     settings: str
     arms: tuple[Arm, ...]
-    #: Of a comparison that has come to its end.
+    #: Of a comparison, or a matrix, that has come to its end.
     compared: CompareResult | None
+    matrix: MatrixResult | None
 
     @property
     def shown(self) -> TrialResult | None:
@@ -125,22 +127,25 @@ class Summary:
 def summarize(run: RunRecord) -> Summary:
     """The summary of any verb's run, finished or not. UserError for a damaged record."""
     where = f"{run.folder / RECORD}: result"
-    done = run.verb == "compare" and run.result is not None
-    compared = read_as(CompareResult, run.result or {}, where) if done else None
-    headline, reason, standing = _end(run, compared, where)
+    result = run.result
+    compared = read_as(CompareResult, result, where) if run.verb == "compare" and result is not None else None
+    matrix = read_as(MatrixResult, result, where) if run.verb == "matrix" and result is not None else None
+    headline, reason, standing = _end(run, compared or matrix, where)
     scenario = next((str(trial.facts.get("scenario", "")) for trial in run.trials), "")
     if not scenario and run.experiment:
         scenario = run.experiment.scenario
     given = run.experiment.set if run.experiment else {}
     settings = " ".join(f"{name}={value}" for name, value in given.items())
     arms = _arms(run, compared, scenario)
-    return Summary(run, headline, reason, standing, scenario, settings, arms, compared)
+    return Summary(run, headline, reason, standing, scenario, settings, arms, compared, matrix)
 
 
-def _end(run: RunRecord, compared: CompareResult | None, where: str) -> tuple[str, str, Standing]:
+def _end(run: RunRecord, read: CompareResult | MatrixResult | None, where: str) -> tuple[str, str, Standing]:
     result = run.result
-    if compared:
-        return compared.verdict, compared.reason, _COMPARED.get(compared.verdict, "open")
+    if isinstance(read, CompareResult):
+        return read.verdict, read.reason, _COMPARED.get(read.verdict, "open")
+    if isinstance(read, MatrixResult):
+        return _cells(read)
     if result is None:
         return run.standing, run.error or "the run has not come to its end", "open"
     match run.verb:
@@ -168,6 +173,16 @@ def _end(run: RunRecord, compared: CompareResult | None, where: str) -> tuple[st
             return f"{good} of {len(tested.cases)} as expected", missed, "bad" if tested.missed else "good"
         case _:
             return str(result.get("verdict", run.state)), str(result.get("reason", "")), "open"
+
+
+def _cells(matrix: MatrixResult) -> tuple[str, str, Standing]:
+    """A matrix compares; that some of its cells fail is what it is for."""
+    tried = [cell for cell in matrix.cells if cell.answered]
+    failing = sum(bool(cell.reproduced or cell.failed_otherwise) for cell in tried)
+    silent = sum(cell.state in ("failed", "open") for cell in matrix.cells)
+    reason = f"{silent} cells have no answer" if silent else "every cell that can be has an answer"
+    word = "incomplete" if silent else "complete"
+    return f"{word}: {failing} of {len(tried)} cells fail", reason, "open" if silent else "good"
 
 
 def _arms(run: RunRecord, compared: CompareResult | None, scenario: str) -> tuple[Arm, ...]:

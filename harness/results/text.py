@@ -48,6 +48,11 @@ def evidence_lines(result: TrialResult) -> list[str]:
     return lines + splat_lines(result.splat)
 
 
+def is_noise(line: str) -> bool:
+    """Whether a line of a splat is registers, code bytes, a list of modules, or a guess of the unwinder."""
+    return _NOISE.match(line) is not None or line.startswith("RIP: 0033")
+
+
 def splat_lines(splat: Sequence[str]) -> list[str]:
     """The lines that name task, place and stack; registers and the unwinder's guesses are left to the log."""
     return [f"    {line}" for line in _telling(splat)][:SHOWN_SPLAT]

@@ -98,8 +98,8 @@ def replay(folder: Path) -> Iterator[RawEvent]:
         raise UserError(f"{folder} holds no record of a guest", hint=f"expected {CONSOLE} there")
     streams: tuple[Iterator[ConsoleData | AgentLine | Sample], ...] = (
         _console(folder),
-        _agent(folder),
-        _samples(folder),
+        agent_lines(folder),
+        recorded_samples(folder),
     )
     yield from heapq.merge(*streams, key=lambda event: event.host_s)
     try:
@@ -122,7 +122,8 @@ def _console(folder: Path) -> Iterator[ConsoleData]:
             yield ConsoleData(0.0, data)
 
 
-def _agent(folder: Path) -> Iterator[AgentLine]:
+def agent_lines(folder: Path) -> Iterator[AgentLine]:
+    """What the agent said, as it was recorded. ValueError, KeyError or TypeError where that is damaged."""
     for line in _whole_lines(folder / AGENT):
         row: dict[str, Any] = json.loads(line)
         yield AgentLine(row["host_s"], row["line"])
@@ -134,7 +135,8 @@ def _sample_line(sample: Sample) -> str:
     return json.dumps(row, separators=(",", ":")) + "\n"
 
 
-def _samples(folder: Path) -> Iterator[Sample]:
+def recorded_samples(folder: Path) -> Iterator[Sample]:
+    """The looks at the CPUs, as they were recorded. ValueError, KeyError or TypeError for damage."""
     for line in _whole_lines(folder / SAMPLES):
         row: dict[str, Any] = json.loads(line)
         cpus = (

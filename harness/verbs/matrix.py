@@ -91,7 +91,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             matrix,
             session.found,
             tree=tree.description,
-            guest=f"{machine}, {matrix.boot.memory_mb} MB, {matrix.boot.clock} clock",
+            guest=f"{machine}, {matrix.boot.memory_mb} MB",
             day=time.strftime("%Y-%m-%d"),
             seconds=facts["seconds"] + time.monotonic() - begin,
             reproduce=facts["reproduce"],

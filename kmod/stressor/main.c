@@ -23,6 +23,7 @@ static const struct scenario *const scenarios[] = {
 	&ioctl_fuzz,
 	&idle,
 	&slow_progress,
+	&fault_cost,
 	&upstream_hmm_tests,
 	&upstream_hmm_tests_coherent,
 	&churn_scenario,

@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from harness.experiment.trial import TESTS
 from harness.results.runfolder import RECORD
 from harness.results.schemas import file_of
 
@@ -53,6 +54,8 @@ def folder_defects(run: Path) -> list[str]:
     found = _file(run / RECORD, "run")
     for trial in sorted(run.glob("trials/*/")):
         found += _file(trial / RECORD, "trial")
+        if (trial / TESTS).is_file():
+            found += _file(trial / TESTS, "tests")
         for name, schema in LINES.items():
             for line in (trial / name).read_text().splitlines() if (trial / name).is_file() else ():
                 found += [f"{trial.name}/{name}: {defect}" for defect in defects(schema, json.loads(line))]

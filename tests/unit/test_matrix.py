@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from harness.arguments import experiment_named
 from harness.cli import main
-from harness.config import Preempt
 from harness.errors import UserError
 from harness.kernel.product import BuildRequest
 from harness.kernel.spec import KernelTree
@@ -24,7 +23,7 @@ from harness.matrix.model import (
     restricted,
     write_matrix,
 )
-from harness.matrix.plan import Cell, PlannedKernel, build_order, plan_cells, preemption_models
+from harness.matrix.plan import Cell, PlannedKernel, build_order, plan_cells
 from harness.matrix.report import matrix_result
 from harness.matrix.session import CellResult
 from harness.results.matrix import MatrixResult
@@ -49,8 +48,8 @@ trials: 2
 exclude:
   - {scenarios: [work], kernels: [hack], why: it says nothing}
 """
-DYNAMIC = "CONFIG_PREEMPT_DYNAMIC=y\n"
-LAZY = f"{DYNAMIC}CONFIG_ARCH_HAS_PREEMPT_LAZY=y\n"
+CHOICE = frozenset({"none", "voluntary", "full"})
+LAZY = frozenset({"full", "lazy"})
 
 
 def read(folder: Path, text: str) -> Matrix:
@@ -60,12 +59,13 @@ def read(folder: Path, text: str) -> Matrix:
 
 
 def planned(matrix: Matrix, **configs: str) -> dict[str, PlannedKernel]:
-    """The matrix's kernels as 7.3 would have them: lazy without the enabler, or with these configurations."""
+    """The matrix's kernels as 7.3 would have them: lazy without the enabler, and another configuration."""
     request = BuildRequest(KernelTree(Path("/nowhere"), "7.3.4", "i", "Linux 7.3.4", "o"), (), ())
     found = {}
     for name, kernel in matrix.kernels.items():
-        config = configs.get(name, DYNAMIC if "x86-preempt-choice" in kernel.patches else LAZY)
-        found[name] = PlannedKernel(name, "7.3.4", request, config)
+        models = CHOICE if "x86-preempt-choice" in kernel.patches else LAZY
+        config = configs.get(name, ", ".join(sorted(models)))
+        found[name] = PlannedKernel(name, "7.3.4", request, config, models)
     return found
 
 
@@ -171,20 +171,6 @@ def test_bad_input_is_refused_before_anything_is_fetched(
 # The plan
 
 
-@pytest.mark.parametrize(
-    ("version", "config", "models"),
-    [
-        ("7.3.4", LAZY, {"full", "lazy"}),
-        ("7.3.4", DYNAMIC, {"none", "voluntary", "full"}),
-        ("6.18.0", LAZY, {"none", "voluntary", "full", "lazy"}),
-        ("6.12.117", DYNAMIC, {"none", "voluntary", "full"}),
-        ("7.3.4", "", set()),
-    ],
-)
-def test_the_preemption_models_a_kernel_has(version: str, config: str, models: set[Preempt]) -> None:
-    assert preemption_models(version, config) == models <= set(get_args(Preempt))
-
-
 def test_cells_that_cannot_be_are_listed_with_the_reason(tmp_path: Path) -> None:
     matrix = read(tmp_path, GOOD)
     cells = {cell.arm: cell for cell in plan_cells(matrix, planned(matrix))}
@@ -212,7 +198,7 @@ def test_a_patch_that_does_not_apply_takes_its_row_only(tmp_path: Path) -> None:
 def test_kernels_of_one_configuration_are_built_one_after_the_other(tmp_path: Path) -> None:
     text = GOOD.replace("  hack:", "  other: {config: [CONFIG_HZ_1000=y]}\n  hack:")
     matrix = read(tmp_path, text)
-    kernels = planned(matrix, other=f"{DYNAMIC}CONFIG_HZ_1000=y\n")
+    kernels = planned(matrix, other="CONFIG_HZ_1000=y")
     assert build_order(kernels) == ["unfixed", "hack", "other", "shipped"]
     order = [cell.kernel for cell in plan_cells(matrix, kernels)]
     assert order == sorted(order, key=build_order(kernels).index)

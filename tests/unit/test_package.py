@@ -21,7 +21,7 @@ def test_the_wheel_carries_the_folders_that_are_no_python(tmp_path: Path) -> Non
         listed = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
         files = listed.stdout.split()
         assert files and {f"harness/_assets/{file}" for file in files} <= members
-    for kind, least in (("*.yaml", 4), ("*.schema.json", 5)):
+    for kind, least in (("*.yaml", 4), ("*.schema.json", 5), ("*.j2", 1), ("*.css", 1)):
         data = {str(path.relative_to(ROOT)) for path in (ROOT / "harness").rglob(kind)}
         assert len(data) >= least and data <= members
 

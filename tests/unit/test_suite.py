@@ -13,6 +13,7 @@ from harness.target.protocol import RawEvent
 from harness.watch.kinds import OutcomeKind
 from tests.unit.test_judge import BANNER, BOOT, EXITED, SPIN, console, ended, judged, lockup, say
 from tests.unit.test_ktap import RECORDED
+from tests.unit.watching import Host
 
 ORACLE = Oracle(
     (
@@ -126,3 +127,24 @@ def test_the_scenario_is_judged_as_a_suite() -> None:
     longest = 120  # TEST_F_TIMEOUT(hmm, benchmark_thp_migration, 120)
     assert scenario.oracle.stall_s > longest
     assert not load_scenario("trylock-starvation").judge_by().suite
+
+
+@pytest.mark.parametrize(
+    ("said", "share", "kind"),
+    [
+        ("# slow: Test terminated by timeout", 0.2, OutcomeKind.INFRA_ERROR),
+        ("# slow: Test terminated by timeout", 1.0, OutcomeKind.TEST_FAILED),
+        ("# slow: Test terminated by assertion", 0.2, OutcomeKind.TEST_FAILED),
+    ],
+)
+def test_a_time_limit_that_the_host_broke_says_nothing(said: str, share: float, kind: OutcomeKind) -> None:
+    host = Host(now=1.5, share=share)
+    head, tail = ["TAP version 13", "1..1", "#  RUN           slow ..."], [said, "not ok 1 slow"]
+    events = [
+        *BOOT,
+        *lines(head, 1.2),
+        *host.samples(6.0, "user", "user"),
+        *lines(tail, 7.6),
+        *over(status=1),
+    ]
+    assert judged(events, ORACLE).kind is kind

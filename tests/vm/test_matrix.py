@@ -23,7 +23,14 @@ preempt: [none, full]
 scenarios:
   - {{scenario: trylock-starvation-forced, label: forced}}
   - {{scenario: trylock-starvation-forced, label: alone, cpus: [1], kernels: [fixed]}}
+  - scenario: fault-cost
+    label: cost
+    set: {{iterations: 4, pages: 16, shared_pages: 4}}
+    clock: virtual
+    preempt: [none]
+    kernels: [unfixed, fixed]
 trials: 1
+relative_to: fixed
 """
 #: Applies, and does not compile.
 BROKEN = """\
@@ -77,7 +84,13 @@ def test_killed_it_goes_on_and_a_kernel_that_does_not_compile_fails_its_cells_on
     assert broken["state"] == "failed" and "broken on purpose" in broken["reason"]
     alone = cells[("alone", "fixed", "none")]
     assert alone["state"] == "not applicable" and "needs 2 CPUs" in alone["reason"]
-    assert "1/1 livelock" in (folder / "report.md").read_text()
+    # Whoever waits for the page faults once more; whoever spins, for as long as the driver takes.
+    cost = {arm: cells[("cost", arm, "none")]["metrics"] for arm in ("unfixed", "fixed")}
+    assert cost["fixed"]["cpu_fault_faults"] == cost["unfixed"]["cpu_fault_faults"] == 1.0
+    assert cost["fixed"]["two_cpu_faults_faults"] == pytest.approx(2.0, abs=0.5)
+    assert cost["unfixed"]["two_cpu_faults_faults"] > 5 * cost["fixed"]["two_cpu_faults_faults"]
+    markdown = (folder / "report.md").read_text()
+    assert "1/1 livelock" in markdown and "(1.00x)" in markdown
 
     again = harness("matrix", "--resume", str(folder), out=out)
     assert again.status == 2 and "is finished" in again.err

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from harness.experiment.trial import TESTS
+from tests.unit.schemas import folder_defects
 from tests.vm.conftest import Kernels, harness
 
 SKIPPED = "DEVICE_COHERENT not available"
@@ -32,6 +33,7 @@ def test_the_suite_of_the_tree_passes_case_by_case(newest: Kernels, tmp_path: Pa
     ran = harness("run", "--kernel", "base", *words, "--json", out=tmp_path)
     assert ran.status == 0, ran.err
     result = ran.json
+    assert folder_defects(Path(result["evidence"]).parents[1]) == []
     tests = json.loads((Path(result["evidence"]) / TESTS).read_text())
     planned = {name for name in cases_of(newest.tree.path) if not name.endswith(f".{BENCHMARK}")}
     assert {case["name"] for case in tests["cases"]} == planned

@@ -12,6 +12,7 @@ from harness.results.formats.ktap import ktap
 from harness.results.formats.markdown import markdown
 from harness.results.formats.options import Options
 from harness.results.formats.reply import reply
+from harness.results.html.report import html
 from harness.results.reading import RunRecord
 
 FORMATS: Mapping[str, Callable[[RunRecord, Options], str]] = {
@@ -21,4 +22,5 @@ FORMATS: Mapping[str, Callable[[RunRecord, Options], str]] = {
     "jsonl": jsonl,
     "markdown": markdown,
     "reply": reply,
+    "html": html,
 }

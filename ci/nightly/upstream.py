@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tree's own HMM suite, whole, on each tree; and with upstream-tests/mixed-livelock, fixed and not.
+
+Writes `reports/YYYY-mm-dd-upstream.md`, one row a sample; ends with 1 if a trial comes to what it should not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.disk import write_atomically
+from harness.process import command_line
+
+REPORTS = Path(__file__).resolve().parent / "reports"
+PROGRAM = str(Path(sys.executable).parent / "hmm-harness")
+HEAD = """\
+| sample | trials | outcomes | passed, failed, skipped | what it says |
+|---|---|---|---|---|
+"""
+SHORT = ("--set", "benchmark=leave-out")
+PATCHED = (*SHORT, "--patch", "upstream-tests/mixed-livelock")
+COHERENT = ("--scenario", "upstream-hmm-tests-coherent", "--memory-mb", "2048")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Trials of one kind. `outcome`: what each must come to; empty: it is counted, and may be either."""
+
+    name: str
+    kernel: str
+    words: tuple[str, ...] = ()
+    outcome: str = "completed"
+    trials: int = 1
+
+
+SAMPLES = (
+    Sample("7.x, whole suite", "base"),
+    Sample("7.x, whole suite, preempt=full", "base", ("--preempt", "full")),
+    Sample("6.12 with 1afaeb8293c9 and the fix, whole suite", "trylock-with-wait"),
+    Sample("6.12, coherent devices as well", "trylock-with-wait", COHERENT),
+    Sample("7.x, coherent devices as well", "base", (*COHERENT, *SHORT), "warning"),
+    Sample("7.x, patched suite", "base", PATCHED, trials=5),
+    Sample("7.x without the fix, patched suite", "base-without-wait", PATCHED, "livelock", 10),
+    Sample(
+        "the same, left to end by itself (virtual clock)",
+        "base-without-wait",
+        (*PATCHED, "--clock", "virtual"),
+        "test_failed",
+    ),
+    Sample("7.x, patched suite, virtual clock", "base", (*PATCHED, "--clock", "virtual")),
+    Sample("7.x without the fix, preempt=full", "base-without-wait", (*PATCHED, "--preempt", "full")),
+    Sample(
+        "7.x without the fix, preempt=voluntary",
+        "base-without-wait",
+        (*PATCHED, "--preempt", "voluntary"),
+        "",
+        5,
+    ),
+)
+
+
+def run(sample: Sample, out: Path) -> Mapping[str, Any]:
+    """The JSON of one trial. A fault of the machine ends the night."""
+    scenario = () if "--scenario" in sample.words else ("--scenario", "upstream-hmm-tests")
+    words = ("--kernel", sample.kernel, *scenario, *sample.words)
+    argv = [PROGRAM, "run", *words, "--json", "--out", str(out)]
+    print(f"$ {command_line(argv)}", file=sys.stderr)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.returncode)
+    result = json.loads(done.stdout)
+    assert isinstance(result, dict)
+    return result
+
+
+def row(sample: Sample, results: list[Mapping[str, Any]]) -> str:
+    """One row of the report's table; counts and words are those of the last trial."""
+    outcomes = Counter(result["outcome"] for result in results)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    last = results[-1]
+    counts = ", ".join(f"{last['metrics'].get(name, 0):.0f}" for name in ("passed", "failed", "skipped"))
+    title = last["title"].replace("|", "/")
+    return f"| {sample.name} | {len(results)} | {told} | {counts} | {title} |"
+
+
+def chosen(only: str) -> Iterator[Sample]:
+    """The samples whose names contain a text."""
+    return (sample for sample in SAMPLES if only in sample.name)
+
+
+def main() -> int:
+    """Run the samples and write the report after each, so that a night cut short leaves what it has."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where evidence goes")
+    parser.add_argument("--only", default="", metavar="TEXT", help="samples whose names contain this")
+    arguments = parser.parse_args()
+    date = datetime.date.today().isoformat()
+    title = f"# The tree's own HMM tests, night of {date}\n\n`ci/nightly/upstream.py`\n\n{HEAD}"
+    rows = []
+    good = True
+    for sample in chosen(arguments.only):
+        results = [run(sample, arguments.out) for _ in range(sample.trials)]
+        good = good and all(sample.outcome in ("", result["outcome"]) for result in results)
+        rows.append(row(sample, results))
+        REPORTS.mkdir(exist_ok=True)
+        write_atomically(REPORTS / f"{date}-upstream.md", (title + "\n".join(rows) + "\n").encode())
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

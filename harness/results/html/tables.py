@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a verb's result lists beyond trials: the kernels of a bisection, the cases of a self-test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.results.plain import plain
+from harness.results.report import case_words, tested_row
+from harness.results.runfolder import RECORD
+from harness.results.schema import BisectResult, SelftestResult, read_as
+from harness.results.summary import Summary
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One table."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(summary: Summary) -> tuple[Listing, ...]:
+    """In the order in which they are read; none of a comparison, or of a run without a result."""
+    run = summary.run
+    where = f"{run.folder / RECORD}: result"
+    if run.result is None:
+        return ()
+    if run.verb == "bisect":
+        found = read_as(BisectResult, run.result, where)
+        rows = tuple(tuple(map(plain, tested_row(found, kernel))) for kernel in found.tested)
+        return (Listing("Kernels tested", ("kernel", "trials", "bug", "verdict", "had in", "title"), rows),)
+    if run.verb == "selftest":
+        done = read_as(SelftestResult, run.result, where)
+        cases = tuple(
+            (
+                case.name,
+                plain(case.provokes),
+                case_words(case.expected),
+                case_words(case.reported),
+                "as expected" if case.as_expected else "MISSED",
+                f"{case.seconds:.1f} s",
+            )
+            for case in done.cases
+        )
+        return (Listing("Cases", ("case", "provokes", "expected", "reported", "", "took"), cases),)
+    return ()
