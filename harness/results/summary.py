@@ -23,12 +23,17 @@ from harness.results.schema import (
     read_as,
 )
 from harness.scenario.catalogue import load_scenario
+from harness.watch.kinds import OutcomeKind
 
 #: What a run says of what was tested: nothing wrong, something wrong, or nothing.
 Standing = Literal["good", "bad", "open"]
 
 #: Of the table of arms.
 COLUMNS = ("arm", "kernel", "trials", "bug", "rate", "95 % interval", "windows", "outcomes")
+
+#: What a trial is to somebody who counts red cases. `expected`: a failure that it was there to show;
+#: `skipped`: it never came to what it is about; `silent`: it says nothing about the kernel.
+Mark = Literal["passed", "expected", "failed", "skipped", "silent"]
 
 _COMPARED: Mapping[str, Standing] = {
     VerdictKind.FIXED: "good",
@@ -42,7 +47,8 @@ class Arm:
     """The finished trials of one kernel, counted."""
 
     name: str
-    #: `control` (it is meant to fail) or `candidate`; empty outside of a comparison.
+    #: `control` (it is meant to fail) or `candidate`; `probe`: a kernel of a bisection; `case`: one of a
+    #: self-test; empty where there is no such thing.
     role: str
     #: The kernel with its patches as tables name it.
     label: str
@@ -53,10 +59,19 @@ class Arm:
     results: tuple[TrialResult, ...]
     tally: ArmTally
     ci95: Interval
+    #: Of a self-test's case: whether it was reported as what it is.
+    as_expected: bool | None = None
 
-    def expects(self, result: TrialResult) -> bool:
-        """Whether that outcome is what this arm is there for: the bug, in the control."""
-        return self.role == "control" and result.is_bug
+    def mark(self, result: TrialResult) -> Mark:
+        """What a trial of this arm is to somebody who counts red cases."""
+        kind = result.kind
+        if self.role == "case" and self.as_expected is not None:
+            return "failed" if not self.as_expected else "expected" if kind.is_failure else "passed"
+        if kind.is_failure:
+            return "expected" if self.role in ("control", "probe") and result.is_bug else "failed"
+        if kind is OutcomeKind.NOT_EXERCISED:
+            return "skipped"
+        return "passed" if kind.is_answer else "silent"
 
     @property
     def outcomes(self) -> str:
@@ -191,10 +206,24 @@ def _arms(run: RunRecord, compared: CompareResult | None, scenario: str) -> tupl
     planned = list(run.experiment.arms) if run.experiment and run.verb == "compare" else []
     names = dict.fromkeys([*said, *planned, *(trial.arm for trial in run.trials)])
     needs_windows = _needs_windows(scenario)
-    return tuple(_arm(run, name, said.get(name), needs_windows) for name in names)
+    cases = _cases(run)
+    return tuple(_arm(run, name, said.get(name), needs_windows, cases) for name in names)
 
 
-def _arm(run: RunRecord, name: str, said: ArmResult | None, needs_windows: bool) -> Arm:
+def _cases(run: RunRecord) -> dict[str, bool]:
+    """Which cases of a self-test were reported as what they are."""
+    if run.verb != "selftest" or run.result is None:
+        return {}
+    done = read_as(SelftestResult, run.result, f"{run.folder / RECORD}: result")
+    return {case.name: case.as_expected for case in done.cases}
+
+
+_ROLES: Mapping[str, str] = {"bisect": "probe", "selftest": "case"}
+
+
+def _arm(
+    run: RunRecord, name: str, said: ArmResult | None, needs_windows: bool, cases: Mapping[str, bool]
+) -> Arm:
     trials = tuple(trial for trial in run.trials if trial.arm == name)
     results = tuple(trial.result for trial in trials if trial.result)
     planned = run.experiment.arms.get(name) if run.experiment and run.verb == "compare" else None
@@ -207,7 +236,7 @@ def _arm(run: RunRecord, name: str, said: ArmResult | None, needs_windows: bool)
         boot = read_as(BootFacts, facts["boot"], f"{where}: boot") if "boot" in facts else None
     return Arm(
         name=name,
-        role=said.role if said else planned.role if planned else "",
+        role=said.role if said else planned.role if planned else _ROLES.get(run.verb, ""),
         label=(said and said.label) or (planned.label if planned else "") or name,
         kernel=kernel,
         boot=boot,
@@ -215,6 +244,7 @@ def _arm(run: RunRecord, name: str, said: ArmResult | None, needs_windows: bool)
         results=results,
         tally=counted,
         ci95=Interval(*said.ci95) if said else counted.ci95,
+        as_expected=cases.get(name),
     )
 
 

@@ -50,7 +50,7 @@ def evidence_lines(result: TrialResult) -> list[str]:
 
 def is_noise(line: str) -> bool:
     """Whether a line of a splat is registers, code bytes, a list of modules, or a guess of the unwinder."""
-    return _NOISE.match(line) is not None or line.startswith("RIP: 0033")
+    return _NOISE.match(line) is not None and not line.startswith("RIP: 0010")
 
 
 def splat_lines(splat: Sequence[str]) -> list[str]:

@@ -107,6 +107,28 @@ def test_junit_tells_failures_errors_and_what_was_not_exercised(hostile_run: Pat
     assert (xml.tests, xml.failures, xml.errors) == (7, 3, 2)
 
 
+def test_a_self_test_fails_where_a_failure_was_not_noticed(recorded_run: Path, tmp_path: Path) -> None:
+    path = recorded_run / RECORD
+    record = json.loads(path.read_text())
+    reported = {"outcome": "livelock", "console": None, "cpu": None}
+    case = {"provokes": "a livelock", "expected": reported, "reported": reported, "title": "", "seconds": 1.0}
+    cases = [
+        {**case, "name": "unfixed", "as_expected": True, "evidence": ""},
+        {**case, "name": "fixed", "as_expected": False, "evidence": ""},
+    ]
+    kernel = record["result"]["arms"][0]["kernel"]
+    done = {"schema": 1, "kernel": kernel, "cases": cases, "missed": ["fixed"], "skipped": []}
+    done |= {"evidence": "", "seconds": 1.0}
+    path.write_text(json.dumps(record | {"verb": "selftest", "kernel": "base", "result": done}))
+    found = ends(validated_junit(export(recorded_run, "junit"), tmp_path))
+    assert found == {
+        "unfixed": ["expected-failure"] * 3,
+        "fixed": ["completed"] * 3,  # the failure that nobody noticed
+        "selftest": ["1 of 2 as expected"],
+    }
+    assert "MISSED" in export(recorded_run, "html")
+
+
 def test_kcidb_takes_it(recorded_run: Path) -> None:
     report = json.loads(export(recorded_run, "kcidb", origin="my_lab"))
     kcidb_io.schema.V5_3.validate(report)

@@ -7,18 +7,25 @@ an expected failure: a comparison that says `fixed` has no red case, and one tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree
 
 from harness.results.formats.evidence import evidence_text, trial_title
 from harness.results.formats.options import Options
 from harness.results.plain import plain
 from harness.results.reading import RunRecord, TrialRecord
-from harness.results.runfolder import TrialResult
-from harness.results.summary import Arm, Summary, summarize
-from harness.watch.kinds import OutcomeKind
+from harness.results.summary import Arm, Mark, Summary, summarize
 
 Element = ElementTree.Element
+
+#: What a case holds; nothing if it passed.
+_TAGS: Mapping[Mark, str] = {
+    "passed": "",
+    "expected": "skipped",
+    "failed": "failure",
+    "skipped": "skipped",
+    "silent": "error",
+}
 
 #: What a suite counts, by the element that a case has.
 _COUNTED = {"failure": "failures", "error": "errors", "skipped": "skipped"}
@@ -73,10 +80,11 @@ def _case(summary: Summary, arm: Arm, trial: TrialRecord) -> Element:
         return case
     case.set("time", f"{result.seconds:.3f}")
     evidence = "\n".join(filter(None, [trial_title(result), evidence_text(result)]))
-    tag = _tag(arm, result)
+    mark = arm.mark(result)
+    tag = _TAGS[mark]
     if tag:
-        said = f"expected of the {arm.role}: " if arm.expects(result) else ""
-        kind = "expected-failure" if arm.expects(result) else str(result.kind)
+        said = f"expected of a {arm.role}: " if mark == "expected" else ""
+        kind = "expected-failure" if mark == "expected" else str(result.kind)
         ElementTree.SubElement(case, tag, type=kind, message=said + trial_title(result)).text = evidence
     lines = [
         trial_title(result),
@@ -86,15 +94,6 @@ def _case(summary: Summary, arm: Arm, trial: TrialRecord) -> Element:
     ]
     ElementTree.SubElement(case, "system-out").text = _text("\n".join(lines))
     return case
-
-
-def _tag(arm: Arm, result: TrialResult) -> str:
-    """What a case holds: failure, error, skipped, or nothing if it passed."""
-    if arm.expects(result) or result.kind is OutcomeKind.NOT_EXERCISED:
-        return "skipped"
-    if result.kind.is_failure:
-        return "failure"
-    return "" if result.kind.is_answer else "error"
 
 
 def _verdict(summary: Summary) -> Element:

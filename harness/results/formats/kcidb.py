@@ -111,7 +111,7 @@ def _test(summary: Summary, arm: Arm, trial: TrialRecord, build: str, origin: st
     if result is None:
         return {**test, "status": "MISS", "comment": f"the trial is {trial.state}"}
     excerpt = "\n".join(filter(None, [trial_title(result), evidence_text(result)]))
-    expected = " (expected: the control is meant to show the bug)" if arm.expects(result) else ""
+    expected = f" (expected of a {arm.role})" if arm.mark(result) == "expected" else ""
     test["misc"] |= {
         "outcome": str(result.kind),
         "is_bug": result.is_bug,

@@ -54,15 +54,18 @@ def _judged(arm: Arm, trial: TrialRecord) -> tuple[bool, str]:
     if result is None:
         return False, f"ERROR the trial is {trial.state}"
     title = trial_title(result)
-    if arm.expects(result):
-        return True, f"XFAIL {title}"
-    if result.kind is OutcomeKind.NOT_EXERCISED:
-        return True, f"SKIP {title}"
-    if result.kind is OutcomeKind.TIMEOUT:
-        return False, f"TIMEOUT {title}"
-    if not result.kind.is_answer:
-        return False, f"ERROR {title}"
-    return result.kind is OutcomeKind.COMPLETED, title if result.kind.is_failure else ""
+    match arm.mark(result):
+        case "passed":
+            return True, ""
+        case "expected":
+            return True, f"XFAIL {title}"
+        case "skipped":
+            return True, f"SKIP {title}"
+        case "failed":
+            return False, title
+        case "silent":
+            word = "TIMEOUT" if result.kind is OutcomeKind.TIMEOUT else "ERROR"
+            return False, f"{word} {title}"
 
 
 def _note(summary: Summary) -> str:

@@ -78,9 +78,8 @@ def detailed(summary: Summary) -> list[tuple[Arm, TrialRecord]]:
 
     def weight(pair: tuple[Arm, TrialRecord]) -> tuple[bool, bool, int]:
         arm, trial = pair
-        failed = trial.result is None or not trial.result.kind.is_answer or trial.result.kind.is_failure
-        expected = trial.result is not None and arm.expects(trial.result)
-        return not (failed and not expected), not failed, trial.index
+        mark = arm.mark(trial.result) if trial.result else "silent"
+        return mark not in ("failed", "silent"), mark in ("passed", "skipped"), trial.index
 
     chosen = sorted(pairs, key=weight)[:DETAILED]
     # One that passed, to compare with.
