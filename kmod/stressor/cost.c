@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * fault-cost: what a fault on device memory costs, alone and with another one
- * on the same page; in time, in drains of the LRU batches and in faults.  On a
- * clock that counts instructions, time is work.
+ * fault-cost: what a fault on device memory costs, in time, in drains of the
+ * LRU batches and in faults; and with another one on the same page at once.  On
+ * a clock that counts instructions, time is work.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -16,26 +16,31 @@
 #include "stressor.h"
 #include "count.h"
 
+/* The last two are of two threads only. */
 enum {
-	ITERATIONS, PAGES, SHARED_PAGES, DELAY_US, FIRST_CPU, SECOND_CPU,
-	SEED, PARAMETERS
+	ITERATIONS, PAGES, FIRST_CPU, SEED, SECOND_CPU, DELAY_US, PARAMETERS
 };
 
-static struct parameter parameters[] = {
-	[ITERATIONS] = { "iterations", "rounds, half of them counted", 20, 4,
-			 1000000, NULL },
-	[PAGES] = { "pages", "of a batch", 128, 1, 4096, NULL },
-	[SHARED_PAGES] = { "shared_pages", "of them faulted by two at once",
-			   16, 1, 4096, NULL },
-	[DELAY_US] = { "delay_us", "the driver's, when two fault", 200, 0,
-		       100000, NULL },
-	[FIRST_CPU] = { "first_cpu", "of the one thread", 0, 0, 1023, NULL },
+#define FOR_ALL(default_pages)						\
+	[ITERATIONS] = { "iterations", "rounds, half of them counted", 20, 4, \
+			 1000000, NULL },				\
+	[PAGES] = { "pages", "of a batch", default_pages, 1, 4096, NULL }, \
+	[FIRST_CPU] = { "first_cpu", "of the thread", 0, 0, 1023, NULL }, \
+	[SEED] = { "seed", "of the pages' content", 1, 0, ~0ULL, NULL }
+
+static struct parameter of_one[] = {
+	FOR_ALL(128),
+	{ NULL, NULL, 0, 0, 0, NULL },
+};
+
+static struct parameter of_two[] = {
+	FOR_ALL(16),
 	[SECOND_CPU] = { "second_cpu", "of the other", 1, 0, 1023, NULL },
-	[SEED] = { "seed", "of the pages' content", 1, 0, ~0ULL, NULL },
+	[DELAY_US] = { "delay_us", "the driver's", 200, 0, 100000, NULL },
 	[PARAMETERS] = { NULL, NULL, 0, 0, 0, NULL },
 };
 
-#define VALUE(which)	(parameters[which].value)
+#define VALUE(which)	(run.parameters[which].value)
 
 #define STOP	(~0U)	/* of orders */
 
@@ -61,6 +66,8 @@ struct sum {
 };
 
 static struct {
+	const struct parameter *parameters;
+	bool two;
 	char *memory;
 	int fd;
 	__u64 key;
@@ -103,23 +110,16 @@ static int fault_range(size_t page, size_t pages)
 	return ioctl(run.fd, HMM_HARNESS_FAULT, &fault) ? errno : 0;
 }
 
-static int to_device(size_t pages)
+static int to_device(void)
 {
 	struct hmm_harness_migrate migrate = {
 		.addr = (uintptr_t)run.memory,
-		.length = pages * page_size,
+		.length = VALUE(PAGES) * page_size,
 	};
 
 	if (ioctl(run.fd, HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate))
 		return errno;
-	return migrate.migrated == pages ? 0 : EAGAIN;
-}
-
-static int set_delay(__u32 delay_us)
-{
-	struct hmm_harness_behave behave = { .delay_us = delay_us };
-
-	return ioctl(run.fd, HMM_HARNESS_BEHAVE, &behave) ? errno : 0;
+	return migrate.migrated == VALUE(PAGES) ? 0 : EAGAIN;
 }
 
 static __u64 migrations(void)
@@ -184,14 +184,14 @@ static void *other(void *unused)
 }
 
 /* One page after the other, each by both threads at once. */
-static int both_fault(size_t pages, bool by_range)
+static int both_fault(bool by_range)
 {
 	unsigned int order;
 	size_t page;
 	int error;
 
 	run.by_range = by_range;
-	for (page = 0; page < pages; page++) {
+	for (page = 0; page < VALUE(PAGES); page++) {
 		run.page = page;
 		order = atomic_load(&run.order);
 		set_and_wake(&run.order, order + 1);
@@ -202,13 +202,6 @@ static int both_fault(size_t pages, bool by_range)
 		atomic_fetch_add(&run.steps, 1);
 	}
 	return 0;
-}
-
-static size_t pages_of(enum phase phase)
-{
-	if (phase < TWO_CPU_FAULTS || VALUE(SHARED_PAGES) > VALUE(PAGES))
-		return VALUE(PAGES);
-	return VALUE(SHARED_PAGES);
 }
 
 static int fault_all(enum phase phase)
@@ -224,8 +217,7 @@ static int fault_all(enum phase phase)
 	case RANGE_FAULT:
 		return fault_range(0, VALUE(PAGES));
 	default:
-		return both_fault(pages_of(phase),
-				  phase == RANGE_AND_CPU_FAULT);
+		return both_fault(phase == RANGE_AND_CPU_FAULT);
 	}
 }
 
@@ -234,7 +226,6 @@ static int measured(enum phase phase, bool migrate)
 {
 	struct sum *sum = &run.sums[migrate ? TO_DEVICE : phase];
 	__u64 drains, faults, moved, begun, cpu;
-	size_t pages = pages_of(phase);
 	int error;
 
 	atomic_store(&run.progress.phase, migrate ? TO_DEVICE : phase);
@@ -243,7 +234,7 @@ static int measured(enum phase phase, bool migrate)
 	moved = migrations();
 	cpu = process_ns();
 	begun = ticks();
-	error = migrate ? to_device(pages) : fault_all(phase);
+	error = migrate ? to_device() : fault_all(phase);
 	begun = ticks() - begun;
 	cpu = process_ns() - cpu;
 	moved = migrations() - moved;
@@ -257,12 +248,22 @@ static int measured(enum phase phase, bool migrate)
 		sum->drains += count_read(&run.drains) - drains;
 		sum->faults += faults_so_far() - faults;
 		sum->migrations += moved;
-	} else if (!migrate || pages == VALUE(PAGES)) {
-		sum->pages += pages;
+	} else {
+		sum->pages += VALUE(PAGES);
 		sum->ticks += begun;
 		sum->cpu_ns += cpu;
 	}
 	return 0;
+}
+
+static enum phase first_phase(void)
+{
+	return run.two ? TWO_CPU_FAULTS : CPU_FAULT;
+}
+
+static enum phase last_phase(void)
+{
+	return run.two ? PHASES : TWO_CPU_FAULTS;
 }
 
 /* Pages to the device and back, once in each way. */
@@ -271,12 +272,8 @@ static int once_each(void)
 	enum phase phase;
 	int error;
 
-	for (phase = CPU_FAULT; phase < PHASES; phase++) {
-		error = set_delay(0);
-		if (!error)
-			error = measured(phase, true);
-		if (!error && phase >= TWO_CPU_FAULTS)
-			error = set_delay(VALUE(DELAY_US));
+	for (phase = first_phase(); phase < last_phase(); phase++) {
+		error = measured(phase, true);
 		if (!error)
 			error = measured(phase, false);
 		if (error) {
@@ -333,8 +330,10 @@ static void report_end(__u64 iterations, int status)
 		const struct sum *sum = &run.sums[phase];
 		const char *name = phase_names[phase];
 
+		if (!sum->pages)
+			continue;
 		metric(&json, name, "ns", sum->ticks * ns, sum->pages);
-		if (phase >= TWO_CPU_FAULTS)
+		if (run.two)
 			metric(&json, name, "cpu_ns", sum->cpu_ns, sum->pages);
 		/* A migration to the device is a batch; back, a page. */
 		metric(&json, name, "drains", sum->drains,
@@ -372,12 +371,13 @@ static int rounds(__u64 *number)
 static int set_up(void)
 {
 	struct hmm_harness_attach attach = { 0 };
+	struct hmm_harness_behave behave = { 0 };
 	size_t length = VALUE(PAGES) * page_size;
 	int error;
 
 	error = pin_to_cpu(VALUE(FIRST_CPU));
-	if (error || !cpu_online(VALUE(SECOND_CPU))) {
-		report_error("cpu", error, "first_cpu, second_cpu");
+	if (error || (run.two && !cpu_online(VALUE(SECOND_CPU)))) {
+		report_error("cpu", error, "no such CPU");
 		return EXIT_ENVIRONMENT;
 	}
 	run.memory = mmap(NULL, length, PROT_READ | PROT_WRITE,
@@ -391,7 +391,9 @@ static int set_up(void)
 	run.key = mix64(VALUE(SEED));
 	pattern_fill(run.memory, 0, VALUE(PAGES), run.key);
 	run.fd = open_device(0);
-	if (run.fd < 0 || ioctl(run.fd, HMM_HARNESS_ATTACH, &attach)) {
+	behave.delay_us = run.two ? VALUE(DELAY_US) : 0;
+	if (run.fd < 0 || ioctl(run.fd, HMM_HARNESS_ATTACH, &attach) ||
+	    ioctl(run.fd, HMM_HARNESS_BEHAVE, &behave)) {
 		report_error("device", errno, "/dev/hmm_harness0");
 		return EXIT_ENVIRONMENT;
 	}
@@ -405,14 +407,17 @@ static int cost_run(const struct scenario *scenario)
 	};
 	__u64 number = 0;
 	pthread_t thread;
-	int ret, error;
+	int ret, error = 0;
 
+	run.parameters = scenario->parameters;
+	run.two = scenario == &fault_cost_shared;
 	ret = set_up();
 	if (ret)
 		return ret;
 	run.progress.phases = phase_names;
 	run.progress.counters = counters;
-	error = pthread_create(&thread, NULL, other, NULL);
+	if (run.two)
+		error = pthread_create(&thread, NULL, other, NULL);
 	if (!error)
 		error = progress_start(&run.progress);
 	if (error) {
@@ -423,8 +428,10 @@ static int cost_run(const struct scenario *scenario)
 	run.first_ns = now_ns();
 	run.first_tick = ticks();
 	ret = rounds(&number);
-	set_and_wake(&run.order, STOP);
-	pthread_join(thread, NULL);
+	if (run.two) {
+		set_and_wake(&run.order, STOP);
+		pthread_join(thread, NULL);
+	}
 	progress_stop(&run.progress);
 	if (run.counting)
 		count_end(&run.drains);
@@ -434,7 +441,14 @@ static int cost_run(const struct scenario *scenario)
 
 const struct scenario fault_cost = {
 	.name = "fault-cost",
-	.help = "what faults on device memory cost, alone and by two at once",
-	.parameters = parameters,
+	.help = "what faults on device memory cost",
+	.parameters = of_one,
+	.run = cost_run,
+};
+
+const struct scenario fault_cost_shared = {
+	.name = "fault-cost-shared",
+	.help = "what two faults on the same page of device memory cost",
+	.parameters = of_two,
 	.run = cost_run,
 };

@@ -24,6 +24,7 @@ static const struct scenario *const scenarios[] = {
 	&idle,
 	&slow_progress,
 	&fault_cost,
+	&fault_cost_shared,
 	&upstream_hmm_tests,
 	&upstream_hmm_tests_coherent,
 	&churn_scenario,

@@ -47,6 +47,7 @@ extern const struct scenario ioctl_fuzz;
 extern const struct scenario idle;
 extern const struct scenario slow_progress;
 extern const struct scenario fault_cost;
+extern const struct scenario fault_cost_shared;
 extern const struct scenario upstream_hmm_tests;
 extern const struct scenario upstream_hmm_tests_coherent;
 extern const struct scenario churn_scenario;

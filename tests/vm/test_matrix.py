@@ -23,9 +23,9 @@ preempt: [none, full]
 scenarios:
   - {{scenario: trylock-starvation-forced, label: forced}}
   - {{scenario: trylock-starvation-forced, label: alone, cpus: [1], kernels: [fixed]}}
-  - scenario: fault-cost
+  - scenario: fault-cost-shared
     label: cost
-    set: {{iterations: 4, pages: 16, shared_pages: 4}}
+    set: {{iterations: 4, pages: 4}}
     clock: virtual
     preempt: [none]
     kernels: [unfixed, fixed]
@@ -86,7 +86,6 @@ def test_killed_it_goes_on_and_a_kernel_that_does_not_compile_fails_its_cells_on
     assert alone["state"] == "not applicable" and "needs 2 CPUs" in alone["reason"]
     # Whoever waits for the page faults once more; whoever spins, for as long as the driver takes.
     cost = {arm: cells[("cost", arm, "none")]["metrics"] for arm in ("unfixed", "fixed")}
-    assert cost["fixed"]["cpu_fault_faults"] == cost["unfixed"]["cpu_fault_faults"] == 1.0
     assert cost["fixed"]["two_cpu_faults_faults"] == pytest.approx(2.0, abs=0.5)
     assert cost["unfixed"]["two_cpu_faults_faults"] > 5 * cost["fixed"]["two_cpu_faults_faults"]
     markdown = (folder / "report.md").read_text()
