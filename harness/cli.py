@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 from harness import __version__
-from harness.cache import default_cache_folder
+from harness.cli_options import cache_folder, confidence, folders, positive
+from harness.cli_results import add_result_verbs
 from harness.errors import HarnessError, InfraError
-from harness.results.database import default_store
 
 INTERRUPTED = 130
 
@@ -23,9 +23,6 @@ EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; bisect: one c
 nothing found; diagnose: no cycle; replay: identical; selftest: all as expected; siblings: no bug, all read;
 matrix: every cell has an answer), 1 another verdict, 2 bad input, 3 a fault of the machine, 130
 interrupted"""
-
-
-_RUN = "a folder, the beginning of a name that history lists, `last` or `last~2`"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,9 +131,9 @@ def parser() -> argparse.ArgumentParser:
         "--plan", action="store_true", help="say what would be run and what not, and run nothing"
     )
     matrix.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted matrix")
-    matrix.add_argument("--jobs", type=_positive, default=0, help="parallel compile jobs (default: CPUs + 1)")
+    matrix.add_argument("--jobs", type=positive, default=0, help="parallel compile jobs (default: CPUs + 1)")
     matrix.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    _folders(matrix)
+    folders(matrix)
     matrix.set_defaults(verb="matrix")
 
     bisect = commands.add_parser(
@@ -158,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
         "--skip", action="append", default=[], dest="skips", metavar="REV|A..B", help="do not test these"
     )
     bisect.add_argument("--first-parent", action="store_true", help="follow merges on their own side only")
-    bisect.add_argument("--confidence", type=_confidence, default=0.99, help="(default: %(default)s)")
+    bisect.add_argument("--confidence", type=confidence, default=0.99, help="(default: %(default)s)")
     bisect.add_argument(
         "--method", choices=["classic", "bayes"], default="classic",
         help="clean trials until good, or what tells most per second (default: %(default)s)",
@@ -181,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
     _kernel_options(boot)
     boot.add_argument("kernel", help="a kernel of the experiment")
     _boot_options(boot)
-    _cache_folder(boot)
+    cache_folder(boot)
     boot.set_defaults(verb="boot")
 
     classify = commands.add_parser("classify", help="what a console log says, offline")
@@ -206,14 +203,14 @@ def parser() -> argparse.ArgumentParser:
     selftest.add_argument("--list", action="store_true", help="say what there is, and run nothing")
     selftest.add_argument("--json", action="store_true", help="one JSON object on standard output")
     _boot_options(selftest)
-    _folders(selftest)
+    folders(selftest)
     selftest.set_defaults(verb="selftest")
 
     replay = commands.add_parser("replay", help="a trial of --clock virtual again, compared byte by byte")
     replay.add_argument("trial", type=Path, metavar="RUN/trials/TRIAL", help="the folder of a trial")
     replay.add_argument("--gdb", action="store_true", help="a debugger in the guest, stopped at the onset")
     replay.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    _cache_folder(replay)
+    cache_folder(replay)
     replay.set_defaults(verb="replay")
 
     diagnose = commands.add_parser("diagnose", help="who waits for whom in a kernel's memory image, offline")
@@ -243,75 +240,14 @@ def parser() -> argparse.ArgumentParser:
         help="only this file or folder of the tree (repeatable; default: all of it)",
     )  # fmt: skip
     siblings.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    _cache_folder(siblings)
+    cache_folder(siblings)
     siblings.set_defaults(verb="siblings")
 
-    history = commands.add_parser("history", help="what ran before, the newest first")
-    history.add_argument("--scenario", metavar="NAME")
-    history.add_argument("--kernel", metavar="K", help="its name, or how its release or build begins")
-    history.add_argument("--outcome", metavar="O", help="of a trial, or the verdict of a run")
-    history.add_argument("--signature", metavar="TEXT", help="a part of it")
-    history.add_argument("--of", metavar="VERB", help="runs of this verb")
-    history.add_argument("--since", metavar="WHEN", help="as in 3d, 12h, 2w or 2026-11-29")
-    history.add_argument(
-        "-n", "--number", type=_count, default=40, metavar="N", help="the newest N; 0: all (default: 40)"
-    )
-    listing = history.add_mutually_exclusive_group()
-    listing.add_argument("--trials", action="store_true", help="trials instead of runs")
-    listing.add_argument("--signatures", action="store_true", help="when and where each appeared first")
-    listing.add_argument(
-        "--nights", nargs="?", type=_positive, const=2, metavar="N",
-        help="the last N nights beside each other (default: 2): rates, and signatures that are new",
-    )  # fmt: skip
-    listing.add_argument(
-        "--rebuild", nargs="+", type=Path, metavar="FOLDER", help="read run folders into the store first"
-    )
-    history.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    _store(history)
-    history.set_defaults(verb="history")
-
-    show = commands.add_parser("show", help="a run again, as it was printed at its end")
-    show.add_argument("run", metavar="RUN", help=_RUN)
-    show.add_argument("--trial", metavar="N|NAME", help="this trial of it (a number: of every arm)")
-    show.add_argument("--json", action="store_true", help="as --json of the run's own verb")
-    show.add_argument(
-        "--rerun", action="store_true", help="run it once more; refused if it would not be the same"
-    )
-    _folders(show)
-    show.set_defaults(verb="show")
-
-    export = commands.add_parser("export", help="a run in a format that another program reads")
-    export.add_argument("run", metavar="RUN", help=_RUN)
-    _store(export)
-    export.add_argument("--format", required=True, metavar="F", help="an unknown one lists what there is")
-    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: standard output)")
-    export.add_argument(
-        "--mbox", type=Path, metavar="FILE", help="reply: the mail, or thread, that is replied to"
-    )
-    export.add_argument(
-        "--from",
-        dest="sender",
-        default="",
-        metavar="'NAME <ADDRESS>'",
-        help="reply: (default: as git has it)",
-    )
-    export.add_argument("--origin", default="hmm_harness", help="kcidb: who publishes (default: %(default)s)")
-    export.set_defaults(verb="export")
-
-    prune = commands.add_parser("prune", help="frees what old runs take: evidence first, verdicts last")
-    prune.add_argument(
-        "folders", nargs="*", type=Path, metavar="FOLDER", help="of runs (default: all that the store knows)"
-    )
-    prune.add_argument("--keep", metavar="N|DAYSd", help="evidence of the newest N runs, or of so many days")
-    prune.add_argument("--keep-verdicts", metavar="N|DAYSd", help="the rest of older runs goes as well")
-    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
-    prune.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    _store(prune)
-    prune.set_defaults(verb="prune")
+    add_result_verbs(commands)
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")
-    _folders(doctor)
+    folders(doctor)
     doctor.set_defaults(verb="doctor")
     return top
 
@@ -336,7 +272,7 @@ def _trial_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, help="first seed (default: 1)")
     command.add_argument("--json", action="store_true", help="one JSON object on standard output")
     _boot_options(command)
-    _folders(command)
+    folders(command)
 
 
 def _boot_options(command: argparse.ArgumentParser) -> None:
@@ -355,45 +291,4 @@ def _boot_options(command: argparse.ArgumentParser) -> None:
         "--fragment", action="append", default=[], dest="fragments", metavar="NAME",
         help="kernels with these settings of qemu/kconfig, too, as in --fragment debug (repeatable)",
     )  # fmt: skip
-    command.add_argument(
-        "--jobs", type=_positive, default=0, help="parallel compile jobs (default: CPUs + 1)"
-    )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
-
-
-def _confidence(text: str) -> float:
-    number = float(text)
-    if not 0.5 <= number < 1.0:
-        raise argparse.ArgumentTypeError("from 0.5 to below 1, as in 0.99")
-    return number
-
-
-def _cache_folder(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--cache", type=Path, default=default_cache_folder(), help="(default: %(default)s)")
-
-
-def _store(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--store", type=Path, default=default_store(), metavar="FILE", help="(default: %(default)s)"
-    )
-
-
-def _folders(command: argparse.ArgumentParser) -> None:
-    _cache_folder(command)
-    _store(command)
-    command.add_argument(
-        "--out", type=Path, default=Path("runs"), help="where evidence goes (default: ./%(default)s)"
-    )
+    command.add_argument("--jobs", type=positive, default=0, help="parallel compile jobs (default: CPUs + 1)")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -22,9 +22,9 @@ from harness import __version__
 from harness.config import Experiment, validated
 from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError, UserError
+from harness.results import SCHEMA as SCHEMA
 from harness.watch.kinds import OutcomeKind
 
-SCHEMA: Final = 1
 RECORD = "run.json"
 #: The experiment as it was run, with what the command line changed.
 EXPERIMENT = "experiment.yaml"

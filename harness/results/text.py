@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from harness.results.runfolder import TrialResult
+if TYPE_CHECKING:  # tables are made without the models, which take a quarter of a second to load
+    from harness.results.runfolder import TrialResult
+
 
 #: Lines of a splat shown at the end of a comparison, and those that a reader of a report skips.
 SHOWN_SPLAT = 20

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 import shutil
@@ -16,10 +17,9 @@ from typing import Any
 
 from harness.display import Display, elapsed
 from harness.errors import UserError
+from harness.results import SCHEMA
 from harness.results.database import opened
 from harness.results.queries import Filter, Night, nights, runs, signatures, since, trials
-from harness.results.runfolder import SCHEMA
-from harness.results.store import rebuild
 from harness.results.text import fitted
 
 #: A run's folder without the scenario: enough for `show` to find it.
@@ -54,6 +54,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
 
 
 def _rebuild(arguments: argparse.Namespace, display: Display) -> int:
+    # Reading run folders takes the models; a listing does without, and is there at once.
+    rebuild = importlib.import_module("harness.results.store").rebuild
     count, unread = rebuild(arguments.store, arguments.rebuild)
     for what in unread:
         print(f"error: {what}", file=sys.stderr)

@@ -17,8 +17,8 @@ from tests.unit.runroom import comparison
 from tests.unit.schemas import folder_defects
 
 Capture = pytest.CaptureFixture[str]
-#: The runs below, the newest first: their ages in days.
-AGES = {"new": 0, "older": 100, "oldest": 200}
+#: The runs below, the newest first, and when they began; the first has just ended.
+BEGUN = {"new": "", "older": "2025-11-01T00:00:00Z", "oldest": "2025-10-01T00:00:00Z"}
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def runs(template: Path, tmp_path: Path) -> Path:
     """A folder of runs, and a store that knows them: `store.sqlite`."""
-    for number, name in enumerate(AGES):
+    for name, begun in BEGUN.items():
         folder = tmp_path / "runs" / name
         shutil.copytree(template, folder)
         record = read_record(folder)
         del record["schema"]
-        begun = "2026-11-01T00:00:00Z" if AGES[name] else record["begun"]
-        begun = begun.replace("2026-11", f"2025-{12 - number}") if AGES[name] else begun
-        write_record(folder, {**record, "id": name, "begun": begun})
+        write_record(folder, {**record, "id": name, "begun": begun or record["begun"]})
         feed(tmp_path / "store.sqlite", folder)
     return tmp_path / "runs"
 
@@ -54,7 +52,7 @@ def test_evidence_goes_first_and_the_report_stays(runs: Path, capsys: Capture) -
     before = size(runs / "older")
     assert prune(runs, "--keep", "1", "--json") == 0
     told = {Path(row["folder"]).name: row for row in json.loads(capsys.readouterr().out)["runs"]}
-    assert [told[name]["fate"] for name in AGES] == ["kept", "evidence", "evidence"]
+    assert [told[name]["fate"] for name in BEGUN] == ["kept", "evidence", "evidence"]
     assert told["older"]["freed_bytes"] > 100_000 and size(runs / "older") < before / 4
     assert (runs / "new" / "trials" / "001-fixed" / "console.log").is_file()
     left = {path.name for path in (runs / "older").rglob("*") if path.is_file()}

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Options that many verbs share, and what may be given with them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cache import default_cache_folder
+from harness.results.database import default_store
+
+
+def positive(text: str) -> int:
+    """A number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def count(text: str) -> int:
+    """A number that is not negative."""
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def confidence(text: str) -> float:
+    """A probability of at least a half."""
+    number = float(text)
+    if not 0.5 <= number < 1.0:
+        raise argparse.ArgumentTypeError("from 0.5 to below 1, as in 0.99")
+    return number
+
+
+def cache_folder(command: argparse.ArgumentParser) -> None:
+    """Where sources and builds are kept."""
+    command.add_argument("--cache", type=Path, default=default_cache_folder(), help="(default: %(default)s)")
+
+
+def store(command: argparse.ArgumentParser) -> None:
+    """Where runs are remembered."""
+    command.add_argument(
+        "--store", type=Path, default=default_store(), metavar="FILE", help="(default: %(default)s)"
+    )
+
+
+def folders(command: argparse.ArgumentParser) -> None:
+    """All places that a run writes to."""
+    cache_folder(command)
+    store(command)
+    command.add_argument(
+        "--out", type=Path, default=Path("runs"), help="where evidence goes (default: ./%(default)s)"
+    )
