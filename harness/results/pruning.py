@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.disk import disk_errors
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.results.lock import at_work
 from harness.results.reading import RunRecord
 from harness.results.runfolder import RECORD, read_record, utc_now, write_record
@@ -93,18 +93,20 @@ def carry_out(pruned: Pruned) -> None:
         return
     if at_work(folder):
         raise UserError(f"another harness is at work in {folder}")
-    if pruned.fate == "evidence":
-        # First said, then done: whoever finds the rest knows why.
-        for record in (folder, *(trial.folder for trial in pruned.run.trials)):
-            _mark(record)
+    records = (folder, *(trial.folder for trial in pruned.run.trials)) if pruned.fate == "evidence" else ()
+    # First said, then done: whoever finds the rest knows why. A full disk takes it afterwards only.
+    with contextlib.suppress(InfraError):
+        _mark(records)
     places = [folder] if pruned.fate == "all" else list(_evidence(folder))
     for place in places:
         with disk_errors(place):
             shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
+    _mark(records)
 
 
-def _mark(folder: Path) -> None:
-    with contextlib.suppress(UserError):  # a record that cannot be read stays as it is
+def _mark(folders: Sequence[Path]) -> None:
+    """Say in these records that the evidence is gone."""
+    for folder in folders:
         record = read_record(folder)
         del record["schema"]
         if not record.get("pruned"):

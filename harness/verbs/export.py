@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`hmm-harness export`: 0 if the run is written as it was asked for."""
+"""`hmm-harness export`: 0 if all of the run is written, 2 if something of it cannot be read."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     else:
         display.stream.write(data.decode())
         display.stream.flush()
-    return 0
+    return UserError.exit_code if run.damaged else 0

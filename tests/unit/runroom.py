@@ -70,6 +70,13 @@ def _boots(log: Path) -> list[RawEvent]:
     return [ConsoleData(0.4, first + b"\n"), *said, ConsoleData(1.6, rest)]
 
 
+def fill(disk: Path) -> None:
+    """Leave not a page of a small file system, in a file `filler`."""
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 1024)
+
+
 @dataclass
 class RecordedGuest:
     """Says its lines, and hears nothing."""

@@ -13,7 +13,8 @@ from harness.cli import main
 from harness.results.lock import alone_in
 from harness.results.runfolder import RECORD, read_record, write_record
 from harness.results.store import feed
-from tests.unit.runroom import comparison
+from tests.unit.kernelroom import mounted
+from tests.unit.runroom import comparison, fill
 from tests.unit.schemas import folder_defects
 
 Capture = pytest.CaptureFixture[str]
@@ -104,6 +105,15 @@ def test_a_damaged_run_is_left_alone_and_named(runs: Path, capsys: Capture) -> N
     assert main(["prune", str(runs), "--keep", "0d", "--keep-verdicts", "0d"]) == 0
     assert "warning: left alone: cannot read" in capsys.readouterr().err
     assert {path.name for path in runs.iterdir()} == {"older"}
+
+
+def test_a_disk_that_is_full_is_made_room_on(template: Path, tmp_path: Path, capsys: Capture) -> None:
+    with mounted(tmp_path / "small", "2m") as disk:
+        folder = Path(shutil.copytree(template, disk / "runs" / "old"))
+        fill(disk)
+        assert main(["prune", str(disk / "runs"), "--keep", "0"]) == 0
+        assert "freed" in capsys.readouterr().out and not (folder / "repro").exists()
+        assert read_record(folder)["pruned"] and folder_defects(folder) == []
 
 
 def test_what_is_to_be_kept_has_to_be_said(runs: Path, capsys: Capture) -> None:

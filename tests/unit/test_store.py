@@ -10,7 +10,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
@@ -24,7 +23,8 @@ from harness.results.queries import Filter, nights, runs, signatures, since, tri
 from harness.results.runfolder import RECORD, TrialResult, write_record
 from harness.results.store import fed, feed, rebuild
 from harness.watch.kinds import OutcomeKind
-from tests.unit.runroom import comparison
+from tests.unit.kernelroom import mounted
+from tests.unit.runroom import comparison, fill
 
 Capture = pytest.CaptureFixture[str]
 SIGNATURE = "soft_lockup < hmm_range_fault_locked < hmm_range_fault"
@@ -277,37 +277,22 @@ def test_a_writer_that_does_not_end_is_waited_for_and_then_named(store: Path, ra
             assert len(runs(connection, Filter(), 9)) == 1, "readers do not wait"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 kB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("a small file system can only be mounted as root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_full_disk_is_said_and_what_was_there_stays(
-    small_disk: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    store = small_disk / "store.sqlite"
-    for number in range(4):
-        feed(store, made(tmp_path, f"run-{number}", f"2026-11-0{number + 1}T01:00:00Z", "completed"))
-    before = dump(store)
-    with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
-        while True:
-            filler.write(b"x" * 1024)
-    folder = made(tmp_path, "run-9", "2026-11-09T01:00:00Z", "completed")
-    assert main(["history", "--rebuild", str(folder), "--store", str(store)]) == 3
-    assert f"cannot write the store {store}" in capsys.readouterr().err
-    assert "does not have this run" in fed(store, folder)
-    assert main(["history", "--store", str(store)]) == 0
-    assert "run-3" in capsys.readouterr().out, "it can still be read"
-    (small_disk / "filler").unlink()
-    assert dump(store) == before
-    assert fed(store, folder) == ""
+def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path, capsys: Capture) -> None:
+    with mounted(tmp_path / "small", "256k") as disk:
+        store = disk / "store.sqlite"
+        for number in range(4):
+            feed(store, made(tmp_path, f"run-{number}", f"2026-11-0{number + 1}T01:00:00Z", "completed"))
+        before = dump(store)
+        fill(disk)
+        folder = made(tmp_path, "run-9", "2026-11-09T01:00:00Z", "completed")
+        assert main(["history", "--rebuild", str(folder), "--store", str(store)]) == 3
+        assert f"cannot write the store {store}" in capsys.readouterr().err
+        assert "does not have this run" in fed(store, folder)
+        assert main(["history", "--store", str(store)]) == 0
+        assert "run-3" in capsys.readouterr().out, "it can still be read"
+        (disk / "filler").unlink()
+        assert dump(store) == before
+        assert fed(store, folder) == ""
 
 
 def test_the_store_is_marked_as_ours(store: Path) -> None:

@@ -24,6 +24,7 @@ from harness.results.runfolder import TrialResult, read_record
 from harness.scenario.catalogue import load_scenario
 from harness.watch.examination import recorded_examinations
 from harness.watch.recorded import recorded_observations
+from tests.unit.schemas import folder_defects
 from tests.vm.conftest import HARNESS, Kernels, Ran, harness, qemu_of
 
 pytestmark = pytest.mark.vm
@@ -72,6 +73,15 @@ def test_6_12_livelocks_with_the_trylock_change_alone(linux_6_12: Kernels, tmp_p
     result = check_proven(harness("compare", "linux-6.12", "--json", out=tmp_path), "6.12.")
     statuses = [patch["status"] for patch in arm(result, "fixed")["kernel"]["patches"]]
     assert statuses == ["applied", "applied"]
+
+
+def test_the_folder_is_as_described_and_shows_what_was_printed(
+    verdict: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(verdict["evidence"][0]).parents[1]
+    assert folder_defects(folder) == []
+    assert main(["show", str(folder)]) == 0
+    assert capsys.readouterr().out.strip() == (folder / "report.txt").read_text().strip()
 
 
 def test_every_hang_is_proven_by_a_cycle_and_nothing_else_is(verdict: dict[str, Any]) -> None:
