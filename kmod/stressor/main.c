@@ -19,6 +19,8 @@ static const struct scenario *const scenarios[] = {
 	&trylock_starvation_forced,
 	&pmd_trylock_starvation,
 	&pmd_trylock_starvation_forced,
+	&rt_spinner,
+	&drain_pressure,
 	&ioctl_check,
 	&ioctl_fuzz,
 	&idle,
@@ -129,6 +131,9 @@ int main(int argc, char **argv)
 	int n;
 
 	page_size = sysconf(_SC_PAGESIZE);
+	for (i = 0; i < ARRAY_SIZE(scenarios); i++)
+		if (scenarios[i]->defaults)
+			scenarios[i]->defaults();
 	for (i = 0; argc > 1 && i < ARRAY_SIZE(scenarios); i++)
 		if (!strcmp(scenarios[i]->name, argv[1]))
 			scenario = scenarios[i];

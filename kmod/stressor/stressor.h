@@ -35,6 +35,7 @@ struct scenario {
 	const char *name;
 	const char *help;
 	struct parameter *parameters;	/* ends with a NULL name */
+	void (*defaults)(void);		/* fills parameters, or NULL */
 	int (*run)(const struct scenario *scenario);
 };
 
@@ -42,6 +43,8 @@ extern const struct scenario trylock_starvation;
 extern const struct scenario trylock_starvation_forced;
 extern const struct scenario pmd_trylock_starvation;
 extern const struct scenario pmd_trylock_starvation_forced;
+extern const struct scenario rt_spinner;
+extern const struct scenario drain_pressure;
 extern const struct scenario ioctl_check;
 extern const struct scenario ioctl_fuzz;
 extern const struct scenario idle;

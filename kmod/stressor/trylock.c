@@ -26,6 +26,14 @@
  *
  * pmd-trylock-starvation and pmd-trylock-starvation-forced: the same with device
  * pages that are huge pages, each one folio that a PMD maps.
+ *
+ * rt-spinner: either of them with a real-time spinner, under preemption.  What
+ * it starves runs when the fair server lets it: how long the holder waits for
+ * that is measured.  pause_ms lets the server's period pass between iterations,
+ * so that none lives on what the one before left over.
+ *
+ * drain-pressure: either of them while other threads drain all CPUs' batches as
+ * well (drains.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,6 +44,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "trylock.h"
@@ -46,6 +55,11 @@
 #define HUGE_SIZE	0x200000UL
 
 static const char *const windows[] = { "notifier", "work", "fault", NULL };
+
+static const char *const all_windows[] = {
+	"notifier", "work", "fault", "race", NULL
+};
+
 const char *const trylock_entries[] = {
 	"hmm_range_fault", "hmm_range_fault_unlocked_timeout", NULL
 };
@@ -53,8 +67,11 @@ const char *const trylock_entries[] = {
 static const char *const fair_servers[] = { "keep", "off", NULL };
 static const char *const owners[] = { "other", "none", NULL };
 
-/* The race takes those from RACE on; the forced windows take all. */
-struct parameter trylock_parameters[] = {
+/* The race takes those from RACE on; the forced windows those from WINDOW on. */
+static struct parameter parameters[] = {
+	[DRAIN] = { "drain", "who else drains", 0, 0, 0, drain_choices },
+	[DRAIN_PAUSE_US] = { "drain_pause_us", "of each, between two drains",
+			     10000, 0, 1000000, NULL },
 	[WINDOW] = { "window", "what the holder is stopped in", 0, 0, 0, windows },
 	[HOLD_MS] = { "hold_ms", "for which the spinner is waited for, at most",
 		      5000, 1, HMM_HARNESS_MAX_TIMEOUT_MS, NULL },
@@ -82,19 +99,25 @@ struct parameter trylock_parameters[] = {
 			  0, 0, 0, fair_servers },
 	[OWNER] = { "owner", "of device pages, in the spinner's eyes",
 		    0, 0, 0, owners },
+	[PAUSE_MS] = { "pause_ms", "between two iterations", 0, 0, 10000, NULL },
 	[PARAMETERS] = { NULL, NULL, 0, 0, 0, NULL },
 };
 
+/* The same with other defaults. */
+static struct parameter rt_parameters[ARRAY_SIZE(parameters)];
+static struct parameter drain_parameters[ARRAY_SIZE(parameters)];
+
+struct parameter *trylock_parameters = parameters;
 struct trylock run;
 
 enum {
 	PHASE_START, PHASE_FILL, PHASE_TO_DEVICE, PHASE_FORK, PHASE_TOUCH,
-	PHASE_RACE, PHASE_SPINNER, PHASE_VERIFY
+	PHASE_RACE, PHASE_SPINNER, PHASE_VERIFY, PHASE_PAUSE
 };
 
 static const char *const phases[] = {
 	"start", "fill", "to_device", "fork", "touch", "race", "spinner",
-	"verify"
+	"verify", "pause"
 };
 
 char *trylock_device_memory(void)
@@ -466,6 +489,8 @@ static int iterate(__u64 number)
 		return ret;
 	}
 
+	if (window.hit && !samples_add(&run.delay_ms, window.unmap_ns / 1e6))
+		return EXIT_ENVIRONMENT;
 	run.hits += window.hits;
 	run.migrated += mixed.migrated;
 	run.faults += !run.shared->fault_error;
@@ -483,6 +508,8 @@ static int iterate(__u64 number)
 	json_number(&json, "fault_us", run.shared->fault_ns / 1000);
 	json_number(&json, "touched_off_lru", run.touched.off_lru);
 	json_signed(&json, "offset", offset);
+	if (run.pressed)
+		json_drains(&json);
 	json_seconds(&json, "seconds", (now_ns() - began) / 1e9);
 	json_send(&json);
 	return EXIT_DONE;
@@ -597,6 +624,17 @@ static void add_window(struct json *json)
 	json_close(json, '}');
 }
 
+static void rest(void)
+{
+	const struct timespec pause = {
+		.tv_sec = VALUE(PAUSE_MS) / 1000,
+		.tv_nsec = VALUE(PAUSE_MS) % 1000 * 1000000,
+	};
+
+	atomic_store(&run.progress.phase, PHASE_PAUSE);
+	nanosleep(&pause, NULL);
+}
+
 /* Two threads and all iterations; *done tells how many were good. */
 static int run_threads(__u64 *done)
 {
@@ -621,6 +659,8 @@ static int run_threads(__u64 *done)
 		error = progress_start(&run.progress);
 		for (number = 0; !error && !ret && number < VALUE(ITERATIONS);
 		     number++) {
+			if (number)
+				rest();
 			ret = iterate(number);
 			*done += !ret;
 		}
@@ -634,6 +674,21 @@ static int run_threads(__u64 *done)
 		ret = EXIT_ENVIRONMENT;
 	}
 	return ret;
+}
+
+/* Nothing of what no iteration has shown. */
+static void report_metrics(struct json *json)
+{
+	json_open(json, "metrics", '{');
+	if (run.delay_ms.count) {
+		json_metric(json, "holder_delay_ms",
+			    samples_median(&run.delay_ms));
+		json_metric(json, "holder_delay_worst_ms",
+			    samples_max(&run.delay_ms));
+	}
+	if (run.pressed)
+		json_metric(json, "drain_worst_ms", drains_worst_ns() / 1e6);
+	json_close(json, '}');
 }
 
 static int trylock_run(const struct scenario *scenario)
@@ -660,7 +715,11 @@ static int trylock_run(const struct scenario *scenario)
 	pin_to_cpu(VALUE(HOLDER_CPU));
 	atomic_store(&run.progress.phase, PHASE_START);
 	began = now_ns();
-	ret = run_threads(&done);
+	ret = run.pressed ? drains_start() : EXIT_DONE;
+	if (!ret) {
+		ret = run_threads(&done);
+		drains_stop();
+	}
 	restored = restore_fair_servers();
 	ret = ret ?: restored;
 
@@ -669,6 +728,7 @@ static int trylock_run(const struct scenario *scenario)
 	json_number(&json, "windows", run.hits);
 	json_number(&json, "migrated", run.migrated);
 	json_number(&json, "faults", run.faults);
+	report_metrics(&json);
 	json_seconds(&json, "seconds", (now_ns() - began) / 1e9);
 	json_number(&json, "status", ret);
 	json_send(&json);
@@ -677,7 +737,7 @@ static int trylock_run(const struct scenario *scenario)
 
 static int forced_run(const struct scenario *scenario)
 {
-	run.forced = true;
+	run.forced = VALUE(WINDOW) != NO_HOLD;
 	return trylock_run(scenario);
 }
 
@@ -696,27 +756,75 @@ static int huge_forced_run(const struct scenario *scenario)
 const struct scenario pmd_trylock_starvation = {
 	.name = "pmd-trylock-starvation",
 	.help = "trylock-starvation on huge pages, in whole ones",
-	.parameters = trylock_parameters + RACE,
+	.parameters = parameters + RACE,
 	.run = huge_run,
 };
 
 const struct scenario pmd_trylock_starvation_forced = {
 	.name = "pmd-trylock-starvation-forced",
 	.help = "trylock-starvation-forced on huge pages, in whole ones",
-	.parameters = trylock_parameters,
+	.parameters = parameters + WINDOW,
 	.run = huge_forced_run,
 };
+
+static void rt_defaults(void)
+{
+	memcpy(rt_parameters, parameters, sizeof(parameters));
+	rt_parameters[WINDOW].choices = all_windows;
+	rt_parameters[APPROACH_PAGES].value = 0;
+	rt_parameters[ITERATIONS].value = 5;
+	rt_parameters[JITTER].value = 0;
+	rt_parameters[POLICY].value = 1;
+	rt_parameters[PAUSE_MS].value = 1100;
+}
+
+static int rt_run(const struct scenario *scenario)
+{
+	trylock_parameters = rt_parameters;
+	return forced_run(scenario);
+}
+
+static void drain_defaults(void)
+{
+	memcpy(drain_parameters, parameters, sizeof(parameters));
+	drain_parameters[WINDOW].choices = all_windows;
+	drain_parameters[WINDOW].value = NO_HOLD;
+	drain_parameters[ITERATIONS].value = 40;
+}
+
+static int drain_run(const struct scenario *scenario)
+{
+	trylock_parameters = drain_parameters;
+	run.pressed = true;
+	return forced_run(scenario);
+}
 
 const struct scenario trylock_starvation_forced = {
 	.name = "trylock-starvation-forced",
 	.help = "the same, the holder waiting for the spinner to be stuck",
-	.parameters = trylock_parameters,
+	.parameters = parameters + WINDOW,
 	.run = forced_run,
+};
+
+const struct scenario rt_spinner = {
+	.name = "rt-spinner",
+	.help = "the same with a real-time spinner: how long does the holder wait?",
+	.parameters = rt_parameters + WINDOW,
+	.defaults = rt_defaults,
+	.run = rt_run,
+};
+
+const struct scenario drain_pressure = {
+	.name = "drain-pressure",
+	.help = "the same while others drain the LRU batches of all CPUs, too",
+	.parameters = drain_parameters,
+	.defaults = drain_defaults,
+	.run = drain_run,
 };
 
 const struct scenario trylock_starvation = {
 	.name = "trylock-starvation",
 	.help = "fault spinning on a locked device page against an LRU drain",
-	.parameters = trylock_parameters + RACE,
+	.parameters = parameters + RACE,
 	.run = trylock_run,
 };

@@ -10,15 +10,16 @@
 #define SPIN_NS		(40 * 1000000ULL)
 
 enum {
-	WINDOW, HOLD_MS, RACE,
+	DRAIN, DRAIN_PAUSE_US, WINDOW, HOLD_MS, RACE,
 	PAGES = RACE, SYSTEM_PAGES, APPROACH_PAGES, FAULT_PAGES, ITERATIONS,
 	SEED, JITTER, HOLDER_CPU, SPINNER_CPU, ENTRY, TIMEOUT_MS, POLICY, PRIORITY,
-	FAIR_SERVER, OWNER, PARAMETERS
+	FAIR_SERVER, OWNER, PAUSE_MS, PARAMETERS
 };
 
-enum { NOTIFIER, WORK, FAULT };
+enum { NOTIFIER, WORK, FAULT, NO_HOLD };
 
-extern struct parameter trylock_parameters[];
+/* Those of the scenario that runs. */
+extern struct parameter *trylock_parameters;
 extern const char *const trylock_entries[];
 
 #define VALUE(which)	(trylock_parameters[which].value)
@@ -44,6 +45,7 @@ struct shared {
 struct trylock {
 	bool forced;			/* the module holds the batch */
 	bool huge;			/* the device pages are huge pages */
+	bool pressed;			/* others drain as well */
 	char *approach;			/* approach pages, then memory */
 	char *memory;			/* system pages, then device pages */
 	size_t pages;			/* of both kinds */
@@ -59,6 +61,7 @@ struct trylock {
 	int touch_error;
 	pthread_t spinner;		/* if it is no child */
 	__u64 hits, migrated, faults;
+	struct samples delay_ms;	/* of the holder, one a hit */
 };
 
 extern struct trylock run;
@@ -74,5 +77,13 @@ int spinner_start(pid_t *pid, const __u64 *steps);
 bool spinner_passes(pid_t pid, __u32 step);
 /* Counted, not timed. */
 void trylock_delay(__u64 steps);
+
+/* drains.c: other callers of lru_add_drain_all(), on the holder's CPU. */
+extern const char *const drain_choices[];
+int drains_start(void);
+void drains_stop(void);
+/* The calls since the last time, by name. */
+void json_drains(struct json *json);
+__u64 drains_worst_ns(void);
 
 #endif /* TRYLOCK_H */
