@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,19 @@ SAMPLES = (
     Sample("7.x, patched suite", "base", PATCHED, trials=5),
     Sample("7.x without the fix, patched suite", "base-without-wait", PATCHED, "livelock", 10),
     Sample(
-        "the same, left to end by itself (virtual clock)",
+        "7.x without the fix, patched suite, left to end by itself (virtual clock)",
         "base-without-wait",
         (*PATCHED, "--clock", "virtual"),
         "test_failed",
     ),
     Sample("7.x, patched suite, virtual clock", "base", (*PATCHED, "--clock", "virtual")),
-    Sample("7.x without the fix, preempt=full", "base-without-wait", (*PATCHED, "--preempt", "full")),
     Sample(
-        "7.x without the fix, preempt=voluntary",
+        "7.x without the fix, patched suite, preempt=full",
+        "base-without-wait",
+        (*PATCHED, "--preempt", "full"),
+    ),
+    Sample(
+        "7.x without the fix, patched suite, preempt=voluntary",
         "base-without-wait",
         (*PATCHED, "--preempt", "voluntary"),
         "",
@@ -92,27 +96,32 @@ def row(sample: Sample, results: list[Mapping[str, Any]]) -> str:
     return f"| {sample.name} | {len(results)} | {told} | {counts} | {title} |"
 
 
-def chosen(only: str) -> Iterator[Sample]:
-    """The samples whose names contain a text."""
-    return (sample for sample in SAMPLES if only in sample.name)
+def kept(report: Path) -> dict[str, str]:
+    """The rows that the night's report has already, by the names of their samples."""
+    lines = report.read_text().splitlines() if report.is_file() else []
+    rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("|")}
+    return {sample.name: rows[sample.name] for sample in SAMPLES if sample.name in rows}
 
 
 def main() -> int:
     """Run the samples and write the report after each, so that a night cut short leaves what it has."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where evidence goes")
-    parser.add_argument("--only", default="", metavar="TEXT", help="samples whose names contain this")
+    parser.add_argument("--only", default="", metavar="TEXT", help="redo samples whose names contain this")
     arguments = parser.parse_args()
     date = datetime.date.today().isoformat()
     title = f"# The tree's own HMM tests, night of {date}\n\n`ci/nightly/upstream.py`\n\n{HEAD}"
-    rows = []
+    report = REPORTS / f"{date}-upstream.md"
+    rows = kept(report) if arguments.only else {}
     good = True
-    for sample in chosen(arguments.only):
+    for sample in SAMPLES:
+        if arguments.only not in sample.name:
+            continue
         results = [run(sample, arguments.out) for _ in range(sample.trials)]
         good = good and all(sample.outcome in ("", result["outcome"]) for result in results)
-        rows.append(row(sample, results))
-        REPORTS.mkdir(exist_ok=True)
-        write_atomically(REPORTS / f"{date}-upstream.md", (title + "\n".join(rows) + "\n").encode())
+        rows[sample.name] = row(sample, results)
+        ordered = [rows[known.name] for known in SAMPLES if known.name in rows]
+        write_atomically(report, (title + "\n".join(ordered) + "\n").encode())
     return 0 if good else 1
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from harness.config import BootConfig
+from harness.errors import UserError
 from harness.outcome import Oracle, Outcome, StackRule
 from harness.scenario.catalogue import load_scenario
 from harness.target.protocol import RawEvent
@@ -127,6 +129,18 @@ def test_the_scenario_is_judged_as_a_suite() -> None:
     longest = 120  # TEST_F_TIMEOUT(hmm, benchmark_thp_migration, 120)
     assert scenario.oracle.stall_s > longest
     assert not load_scenario("trylock-starvation").judge_by().suite
+
+
+def test_coherent_devices_need_memory_that_the_kernel_is_kept_off() -> None:
+    scenario = load_scenario("upstream-hmm-tests-coherent")
+    # lib/test_hmm.c: DEVMEM_CHUNK_SIZE, each device's part of the memory above the kernel's.
+    chunk_mb, kernel_mb = 256, int(scenario.cmdline[0].removeprefix("mem=").removesuffix("M"))
+    addresses = [kernel_mb << 20, (kernel_mb + chunk_mb) << 20]
+    assert list(scenario.module.values()) == addresses
+    assert scenario.needs.memory_mb == kernel_mb + 2 * chunk_mb
+    with pytest.raises(UserError, match="needs 2048 MB of memory, the guest has 1024"):
+        scenario.check(BootConfig(memory_mb=1024), scenario.values({}))
+    scenario.check(BootConfig(memory_mb=2048), scenario.values({}))
 
 
 @pytest.mark.parametrize(
