@@ -474,10 +474,10 @@ static bool do_print(const char *path)
 	char line[512];
 	bool good;
 
-	/* One record a write; and of these as many as there are. */
+	/* One record a write, and as many as there are; the newline is needed. */
 	good = file && log &&
 	       !setvbuf(log, NULL, _IOLBF, 2 * sizeof(line)) &&
-	       write_file("print", "/proc/sys/kernel/printk_devkmsg", "on");
+	       write_file("print", "/proc/sys/kernel/printk_devkmsg", "on\n");
 	while (good && fgets(line, sizeof(line), file))
 		fprintf(log, "<3>%s", line);
 	good = good && !ferror(file) && !ferror(log);
