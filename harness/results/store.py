@@ -83,6 +83,7 @@ def insert(connection: sqlite3.Connection, run: RunRecord) -> None:
         "record": json.dumps(dict(run.facts)),
         "report": _report(run.folder),
     }
+    row = _storable(row)
     changes = ", ".join(f"{name} = excluded.{name}" for name in row if name != "id")
     names, values = ", ".join(row), ", ".join(f":{name}" for name in row)
     (number,) = connection.execute(
@@ -116,7 +117,7 @@ def _insert_trial(
         "outcome": str(result.kind),
         "answer": result.kind.is_answer,
         "bug": result.is_bug,
-        "signature": _number(connection, "signatures", {"text": result.signature})
+        "signature": _number(connection, "signatures", _storable({"text": result.signature}))
         if result.signature
         else None,
         "proof": result.proof,
@@ -126,8 +127,17 @@ def _insert_trial(
         "title": result.title,
         "metrics": json.dumps(dict(result.metrics)),
     }
+    row = _storable(row)
     names, values = ", ".join(row), ", ".join(f":{name}" for name in row)
     connection.execute(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", row)
+
+
+def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row, with what is no character in its texts as `\\udcNN`: SQLite takes characters only."""
+    return {
+        name: value.encode("utf-8", errors="backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 def _kernel_name(run: RunRecord, trial: TrialRecord) -> str:

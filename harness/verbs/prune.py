@@ -84,8 +84,12 @@ def _text(found: list[Pruned], dry: bool) -> str:
     would = "would free" if dry else "freed"
     kept = sum(pruned.fate == "kept" for pruned in found)
     total = _megabytes(sum(pruned.freed for pruned in found))
-    return "\n".join([*lines, f"{would} {total} of {len(gone)} runs; {kept} runs kept as they are"])
+    return "\n".join([*lines, f"{would} {total} of {_runs_of(len(gone))}; {_runs_of(kept)} kept as they are"])
 
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
+
+
+def _runs_of(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"

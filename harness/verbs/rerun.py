@@ -20,8 +20,7 @@ from harness.results.runfolder import EXPERIMENT, RECORD, read_record
 
 def rerun(run: RunRecord, arguments: argparse.Namespace, display: Display) -> int:
     """Carry the run's verb out again. UserError if it would not be the same."""
-    places = ["--out", str(arguments.out), "--cache", str(arguments.cache), "--store", str(arguments.store)]
-    words = [*_words(run), *places, *(["--json"] if arguments.json else [])]
+    words = [*_words(run), *_places(arguments), *(["--json"] if arguments.json else [])]
     again = parser().parse_args(words, argparse.Namespace(argv=words))
     again.repeats = Repeats.of(run)
     before = set(arguments.out.glob("*"))
@@ -31,6 +30,14 @@ def rerun(run: RunRecord, arguments: argparse.Namespace, display: Display) -> in
             print(agreement(run, load_run(folder.parent)), file=display.stream)
             break
     return status
+
+
+def _places(arguments: argparse.Namespace) -> list[str]:
+    """Where this one writes, as far as that is not where any run does."""
+    usual = parser().parse_args(["show", "RUN"])
+    places = {name: getattr(arguments, name) for name in ("out", "cache", "store")}
+    others = {name: place for name, place in places.items() if place != getattr(usual, name)}
+    return [word for name, place in others.items() for word in (f"--{name}", str(place))]
 
 
 def _words(run: RunRecord) -> Sequence[str]:

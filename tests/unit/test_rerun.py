@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.results.runfolder import EXPERIMENT, read_record
+from harness.results.runfolder import EXPERIMENT, open_record, read_record, run_facts
+from harness.verbs import bisect as bisect_verb
 from tests.unit.runroom import simulated
 from tests.unit.schemas import folder_defects
 from tests.unit.test_schemas import CASES
@@ -98,3 +100,25 @@ def test_a_trial_that_ends_otherwise_is_named(
     shown = capsys.readouterr().out
     assert "1 of 2 trials ended alike\n    unfixed, trial 1: soft_lockup then, completed now" in shown
     shutil.rmtree(first)
+
+
+def test_a_bisection_is_asked_again_as_it_was_asked_where_it_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    asked: list[list[str]] = []
+
+    def main_(arguments: argparse.Namespace, display: object) -> int:
+        asked.append([arguments.bad, *arguments.good, str(arguments.out), str(arguments.repeats.folder)])
+        return 1
+
+    monkeypatch.setattr(bisect_verb, "main", main_)
+    folder = tmp_path / "runs" / "before"
+    folder.mkdir(parents=True)
+    facts = run_facts("bisect", "hmm-harness bisect --good v1 --out=old --json --bad v2", key="k")
+    with open_record(folder, facts) as update:
+        update("interrupted")
+    assert run(tmp_path, "show", str(folder), "--rerun")[0] == 1
+    assert asked == [["v2", "v1", str(tmp_path / "runs"), str(folder)]]
+    monkeypatch.chdir(tmp_path)
+    assert run(tmp_path, "show", str(folder), "--rerun")[0] == 2
+    assert "is repeated where it was begun" in capsys.readouterr().err

@@ -252,6 +252,13 @@ def test_a_damaged_folder_feeds_nothing(ran: tuple[Path, Path], store: Path, tmp
     assert "cut short" in fed(store, folder) and dump(store) == before
 
 
+def test_what_is_no_character_is_kept_as_it_can_be(tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    feed(store, made(tmp_path, "run", "2026-11-01T01:00:00Z", "oops", "oops < \udcff"))
+    with opened(store) as connection:
+        assert trials(connection, Filter(), 1)[0]["signature"] == "oops < \\udcff"
+
+
 def test_two_processes_write_and_nothing_is_lost(tmp_path: Path) -> None:
     store = tmp_path / "store.sqlite"
     for number in range(40):
