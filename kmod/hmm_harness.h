@@ -230,6 +230,8 @@ enum hmm_harness_hold_kind {
 	HMM_HARNESS_HOLD_WORK,
 	/* A CPU fault from user mode; then the same work item. */
 	HMM_HARNESS_HOLD_FAULT,
+	/* A CPU fault from user mode, and nothing to wait for behind it. */
+	HMM_HARNESS_HOLD_FAULT_ONLY,
 };
 
 /*
@@ -242,8 +244,9 @@ enum hmm_harness_hold_kind {
  * further HOLD replaces it.
  * ERANGE also for a timeout of 0.
  *
- * HOLD_FAULT stops the attached process's next CPU fault on a page of this
- * device in the range, as a batch of one page, before its migration is set up.
+ * HOLD_FAULT and HOLD_FAULT_ONLY stop the attached process's next CPU fault on a
+ * page of this device in the range, as a batch of one page, before its migration
+ * is set up.
  */
 struct hmm_harness_hold {
 	__u64 addr;

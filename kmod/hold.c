@@ -49,6 +49,12 @@ void hh_hold_detach(struct hh_mirror *mirror)
 	wait_event(hh_fault_held, !hh_hold_busy(mirror));
 }
 
+static bool hh_hold_of_fault(u32 kind)
+{
+	return kind == HMM_HARNESS_HOLD_FAULT ||
+	       kind == HMM_HARNESS_HOLD_FAULT_ONLY;
+}
+
 /* True, once, if the batch is the one that HOLD named. */
 bool hh_hold_take(struct hh_batch *batch, struct hh_hold *hold)
 {
@@ -56,7 +62,7 @@ bool hh_hold_take(struct hh_batch *batch, struct hh_hold *hold)
 
 	spin_lock(&hh_hold_lock);
 	*hold = batch->hold;
-	taken = hold->armed && hold->kind != HMM_HARNESS_HOLD_FAULT &&
+	taken = hold->armed && !hh_hold_of_fault(hold->kind) &&
 		hold->start == batch->args->start &&
 		hold->end == batch->args->end;
 	if (taken)
@@ -105,7 +111,8 @@ void hh_hold_until_stuck(struct hh_batch *batch, const struct hh_hold *hold)
 	unsigned int cpu = HMM_HARNESS_NO_CPU;
 	u32 held = hh_hold_wait(batch, hold->timeout_ms, &cpu);
 
-	if (hold->kind == HMM_HARNESS_HOLD_NOTIFIER)
+	if (hold->kind == HMM_HARNESS_HOLD_NOTIFIER ||
+	    hold->kind == HMM_HARNESS_HOLD_FAULT_ONLY)
 		cpu = HMM_HARNESS_NO_CPU;
 	hh_window_held(batch, held, cpu);
 	if (cpu != HMM_HARNESS_NO_CPU)
@@ -180,7 +187,7 @@ long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg)
 	if (copy_from_user(&hold, arg, sizeof(hold)))
 		return -EFAULT;
 	if (hold.flags || hold.pad || hold.reserved[0] || hold.reserved[1] ||
-	    hold.kind > HMM_HARNESS_HOLD_FAULT)
+	    hold.kind > HMM_HARNESS_HOLD_FAULT_ONLY)
 		return -EINVAL;
 	if (!hold.timeout_ms || hold.timeout_ms > HMM_HARNESS_MAX_TIMEOUT_MS)
 		return -ERANGE;
@@ -201,7 +208,7 @@ long hh_ioctl_hold(struct hh_mirror *mirror, void __user *arg)
 		.end		= hold.addr + hold.length,
 	};
 	list_del_init(&batch->fault_link);
-	if (hold.kind == HMM_HARNESS_HOLD_FAULT)
+	if (hh_hold_of_fault(hold.kind))
 		list_add(&batch->fault_link, &hh_fault_holds);
 	spin_unlock(&hh_hold_lock);
 	return 0;

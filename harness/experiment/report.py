@@ -19,9 +19,11 @@ from harness.results.schema import (
     BootFacts,
     CompareResult,
     KernelFacts,
+    MetricRange,
     OnsetToVerdict,
     SequentialFacts,
 )
+from harness.scenario.catalogue import Scenario, load_scenario
 from harness.watch.examination import Proof
 from harness.watch.kinds import HANGS
 
@@ -86,7 +88,20 @@ def _arm(done: Comparison, name: str) -> ArmResult:
         ci95=astuple(_ci95(done, name)),
         proofs=proofs(results),
         onset_to_verdict_s=OnsetToVerdict(**times) if times else None,
+        metrics=metric_ranges(load_scenario(done.experiment.scenario), results),
     )
+
+
+def metric_ranges(scenario: Scenario, results: Sequence[TrialResult]) -> dict[str, MetricRange]:
+    """What the trials that measured anything measured; a figure that none has is left out."""
+    ranges = {}
+    for name, metric in scenario.oracle.metrics.items():
+        values = [result.metrics[name] for result in results if name in result.metrics]
+        if values:
+            ranges[name] = MetricRange(
+                unit=metric.unit, median=median(values), min=min(values), max=max(values), limit=metric.limit
+            )
+    return ranges
 
 
 def proofs(results: Sequence[TrialResult]) -> dict[Proof, int]:

@@ -16,6 +16,7 @@ from harness.results.schema import (
     ArmResult,
     BisectResult,
     CompareResult,
+    MetricRange,
     SelftestResult,
     SequentialFacts,
     TestedKernel,
@@ -66,6 +67,7 @@ def _compare(result: Result, trials: Sequence[TrialResult], folder: Path) -> lis
         lines.append(f"  Fisher's exact p (two-sided): {done.p_value:.2g}")
     if done.sequential:
         lines += _sequential_lines(done.sequential)
+    lines += _metric_lines(done.arms)
     boot = done.arms[0].boot
     lines += [
         "",
@@ -114,6 +116,24 @@ def _arm_row(arm: ArmResult) -> tuple[str, ...]:
         str(arm.windows),
         ", ".join(f"{count} {kind}" for kind, count in arm.outcomes.items()),
     )
+
+
+def _metric_lines(arms: Sequence[ArmResult]) -> list[str]:
+    """What was measured: median over an arm's trials, and range; and beyond what it is starved."""
+    names = dict.fromkeys(name for arm in arms for name in arm.metrics)
+    if not names:
+        return []
+    rows = [("metric", *(arm.name for arm in arms), "starved")]
+    for name in names:
+        found = [arm.metrics.get(name) for arm in arms]
+        known = next(metric for metric in found if metric)
+        rows.append((f"{name} {known.unit}".rstrip(), *map(_range, found), known.limit))
+    return ["", *(f"  {line}" for line in aligned(rows))]
+
+
+def _range(metric: MetricRange | None) -> str:
+    """`331 (12.6 to 759)`."""
+    return f"{metric.median:.4g} ({metric.min:.4g} to {metric.max:.4g})" if metric else "-"
 
 
 def _sequential_lines(found: SequentialFacts) -> list[str]:

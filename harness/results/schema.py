@@ -79,6 +79,17 @@ class OnsetToVerdict(Facts):
     max: float
 
 
+class MetricRange(Facts):
+    """What an arm's trials measured."""
+
+    unit: str
+    median: float
+    min: float
+    max: float
+    limit: str = ""
+    """Beyond which a trial is starved, as `above 50`; empty: none."""
+
+
 class ArmResult(Facts):
     """One side of a comparison."""
 
@@ -105,6 +116,8 @@ class ArmResult(Facts):
     """How many of the hangs were proven from the guest's memory."""
     onset_to_verdict_s: OnsetToVerdict | None
     """null without a hang."""
+    metrics: dict[str, MetricRange] = {}
+    """By the names of the scenario's catalogue entry; without those that no trial has."""
 
 
 class SequentialFacts(Facts):

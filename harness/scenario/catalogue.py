@@ -93,6 +93,12 @@ class MetricConfig(Frozen):
     below: float | None = None
     help: str
 
+    @property
+    def limit(self) -> str:
+        """`above 50`; empty if there is none."""
+        limits = (("above", self.above), ("below", self.below))
+        return " or ".join(f"{where} {limit:g}" for where, limit in limits if limit is not None)
+
 
 class OracleConfig(Frozen):
     """The bug's own signature, and what a trial must have done to answer anything."""

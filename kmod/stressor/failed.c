@@ -311,7 +311,7 @@ static int fail(const struct failing *failing, pid_t pid,
 		.addr = (uintptr_t)run.memory,
 		.length = VALUE(PAGES) * page_size,
 		.kind = failing->to_device ? HMM_HARNESS_HOLD_NOTIFIER :
-					     HMM_HARNESS_HOLD_FAULT,
+					     HMM_HARNESS_HOLD_FAULT_ONLY,
 		.timeout_ms = VALUE(HOLD_MS),
 	};
 	struct hmm_harness_behave behave;

@@ -402,7 +402,7 @@ static void check_hold(void)
 	hold.pad = 1;
 	expect("HOLD: pad", device, HMM_HARNESS_HOLD, &hold, EINVAL);
 	hold = good;
-	hold.kind = HMM_HARNESS_HOLD_FAULT + 1;
+	hold.kind = HMM_HARNESS_HOLD_FAULT_ONLY + 1;
 	expect("HOLD: kind", device, HMM_HARNESS_HOLD, &hold, EINVAL);
 	hold = good;
 	hold.timeout_ms = 0;
