@@ -312,7 +312,8 @@ struct hmm_harness_window {
 	__u64 drain_cpus;	/* out: bit per CPU (0..63) owing a drain */
 	__u64 held_ns;		/* out: how long it was held */
 	__u64 unmap_ns;		/* out: duration of isolation and unmapping */
-	__u64 reserved[2];
+	__u64 held_faults;	/* out: CPU faults of the device meanwhile */
+	__u64 reserved;
 };
 
 #define HMM_HARNESS_IOC_MAGIC	0xb7

@@ -86,6 +86,7 @@ struct hh_batch {
 	struct list_head fault_link;	/* hh_fault_holds, while hold waits */
 	bool faulting;			/* a CPU fault is held */
 	u64 opened_ns;
+	u64 opened_faults;		/* HH_TO_RAM by then */
 	unsigned long start;		/* addresses of the shared device folios */
 	unsigned long end;
 	unsigned long off_lru_pfn;

@@ -316,6 +316,13 @@ static void hh_window_begin(struct hh_batch *batch, u32 needed)
 	batch->device_pfn = 0;
 }
 
+static u64 hh_window_faults(struct hh_batch *batch)
+{
+	struct hh_mirror *mirror = container_of(batch, struct hh_mirror, batch);
+
+	return atomic64_read(&mirror->device->counter[HH_TO_RAM]);
+}
+
 static void hh_window_open(struct hh_batch *batch)
 {
 	struct hh_fault_entry *entry;
@@ -327,6 +334,7 @@ static void hh_window_open(struct hh_batch *batch)
 		if (hh_window_matches(batch, entry))
 			hh_window_spinner(batch, entry, false);
 	batch->opened_ns = ktime_get_ns();
+	batch->opened_faults = hh_window_faults(batch);
 	spin_unlock(&hh_window_lock);
 }
 
@@ -356,6 +364,7 @@ void hh_window_held(struct hh_batch *batch, u32 held, unsigned int work_cpu)
 	spin_lock(&hh_window_lock);
 	now->held = held;
 	now->held_ns = ktime_get_ns() - batch->opened_ns;
+	now->held_faults = hh_window_faults(batch) - batch->opened_faults;
 	if (work_cpu != HMM_HARNESS_NO_CPU && work_cpu != now->holder_cpu)
 		now->conditions |= HMM_HARNESS_COND_SPINNER_WORK;
 	if (!hh_window_off_lru(batch))
@@ -481,7 +490,7 @@ long hh_ioctl_window(struct hh_mirror *mirror, void __user *arg)
 		return -EFAULT;
 	flags = window.flags;
 	if ((flags & ~HMM_HARNESS_WINDOW_RESET) || window.pad ||
-	    window.reserved[0] || window.reserved[1])
+	    window.reserved)
 		return -EINVAL;
 
 	spin_lock(&hh_window_lock);

@@ -9,16 +9,18 @@
  * and all read again.  A driver whose migrate_to_ram begins with a common mutex
  * keeps them together: each waits there with its reference.
  *
- * Each iteration moves a page to the device, lets all threads read it, and
- * counts what it took until the page was home.  A livelock in user space can be
- * stopped: the read is left by a signal, when its time is over.
+ * Each iteration moves a page to the device and lets all threads read it.  The
+ * module stops the first of them in its fault for a while, so that the others
+ * are there as well, however few of them a machine runs at a time.  Counted is
+ * what it takes from then on until the page is home.  A livelock in user space
+ * can be stopped: the read is left by a signal, when its time is over.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "hmm_harness.h"
@@ -29,7 +31,9 @@
 /* Between two signals to those who still read. */
 #define STOP_NS		(10 * 1000000ULL)
 
-enum { THREADS, MUTEX, DELAY_US, ITERATIONS, LIMIT_MS, SEED, PARAMETERS };
+enum {
+	THREADS, MUTEX, DELAY_US, GATHER_MS, ITERATIONS, LIMIT_MS, SEED, PARAMETERS
+};
 
 static const char *const switches[] = { "off", "on", NULL };
 
@@ -38,6 +42,8 @@ static struct parameter parameters[] = {
 	[MUTEX] = { "mutex", "in the driver's migrate_to_ram", 1, 0, 0, switches },
 	[DELAY_US] = { "delay_us", "in there, before migrate_vma_setup()", 100, 0,
 		       HMM_HARNESS_MAX_DELAY_US, NULL },
+	[GATHER_MS] = { "gather_ms", "the first reader waits for the others", 20,
+			0, 1000, NULL },
 	[ITERATIONS] = { "iterations", "how often", 5, 1, 1000000, NULL },
 	[LIMIT_MS] = { "limit_ms", "until the page is given up", 500, 10, 600000,
 		       NULL },
@@ -61,9 +67,9 @@ static struct {
 	atomic_uint back;		/* readers that are through */
 	atomic_uint good;		/* of those, not stopped */
 	atomic_ullong first_ns;		/* when the first was, or 0 */
-	atomic_ullong page_faults;	/* by the readers */
 	atomic_ullong wrong;		/* read instead of expected, or 0 */
 	__u64 expected;
+	__u64 page_faults;		/* by the readers */
 } turn;
 
 static struct {
@@ -87,11 +93,12 @@ static void stop_reading(int number)
 		siglongjmp(out, 1);
 }
 
-static __u64 thread_faults(void)
+/* Of all threads, of which this one only waits. */
+static __u64 page_faults(void)
 {
 	struct rusage usage;
 
-	getrusage(RUSAGE_THREAD, &usage);
+	getrusage(RUSAGE_SELF, &usage);
 	return usage.ru_minflt + usage.ru_majflt;
 }
 
@@ -116,13 +123,12 @@ static void *reader(void *unused)
 	(void)unused;
 	for (;;) {
 		unsigned long long none = 0;
-		__u64 before, value;
+		__u64 value;
 
 		wait_while(&turn.number, number, 0);
 		number = atomic_load(&turn.number);
 		if (atomic_load(&turn.ending))
 			return NULL;
-		before = thread_faults();
 		if (read_page(&value)) {
 			atomic_compare_exchange_strong(&turn.first_ns, &none,
 						       device_clock_ns(run.device));
@@ -130,7 +136,6 @@ static void *reader(void *unused)
 			if (value != turn.expected)
 				atomic_store(&turn.wrong, value);
 		}
-		atomic_fetch_add(&turn.page_faults, thread_faults() - before);
 		if (atomic_fetch_add(&turn.back, 1) + 1 == VALUE(THREADS))
 			set_and_wake(&turn.over, 1);
 	}
@@ -164,9 +169,41 @@ static void begin_turn(void)
 	atomic_store(&turn.back, 0);
 	atomic_store(&turn.good, 0);
 	atomic_store(&turn.first_ns, 0);
-	atomic_store(&turn.page_faults, 0);
 	atomic_store(&turn.wrong, 0);
 	set_and_wake(&turn.number, atomic_load(&turn.number) + 1);
+}
+
+/* Stops the first fault of the readers. */
+static int arm_gathering(void)
+{
+	struct hmm_harness_window window = { .flags = HMM_HARNESS_WINDOW_RESET };
+	struct hmm_harness_hold hold = {
+		.addr = (uintptr_t)run.page,
+		.length = page_size,
+		.kind = HMM_HARNESS_HOLD_FAULT_ONLY,
+		.timeout_ms = VALUE(GATHER_MS),
+	};
+
+	if (!VALUE(GATHER_MS))
+		return EXIT_DONE;
+	if (!ioctl(run.device, HMM_HARNESS_WINDOW, &window) &&
+	    !ioctl(run.device, HMM_HARNESS_HOLD, &hold))
+		return EXIT_DONE;
+	report_error("ioctl", errno, "WINDOW or HOLD");
+	return EXIT_ENVIRONMENT;
+}
+
+/* Calls of migrate_to_ram while the first reader was stopped. */
+static int look_at_gathering(__u64 *calls)
+{
+	struct hmm_harness_window window = { 0 };
+
+	if (ioctl(run.device, HMM_HARNESS_WINDOW, &window)) {
+		report_error("ioctl", errno, "WINDOW");
+		return EXIT_ENVIRONMENT;
+	}
+	*calls = VALUE(GATHER_MS) ? window.held_faults : 0;
+	return EXIT_DONE;
 }
 
 /* A reader may not be in its read just then: again, until all are back. */
@@ -194,13 +231,58 @@ static int check_read(__u64 number, __u64 key)
 	return check_content("parent", number, run.page, 1, key);
 }
 
-static int iterate(__u64 number)
+/* What it took, and what it came to. */
+static int account(__u64 number, const struct hmm_harness_stats *before)
 {
-	struct hmm_harness_stats before, after;
-	__u64 key = mix64(VALUE(SEED)) ^ mix64(~number);
-	__u64 began, first, calls, moved;
+	__u64 first = atomic_load(&turn.first_ns), gathered, calls, moved;
+	struct hmm_harness_stats after;
 	struct json json;
 	double ms;
+	int ret;
+
+	ret = device_stats(run.device, &after);
+	ret = ret ?: look_at_gathering(&gathered);
+	if (ret)
+		return ret;
+	/* Two CPUs' clocks are not quite the same. */
+	ms = first > before->clock_ns ? (first - before->clock_ns) / 1e6 : 0;
+	if (!first)
+		ms = VALUE(LIMIT_MS);
+	calls = after.migrate_to_ram - before->migrate_to_ram - gathered;
+	moved = after.migrations_to_system - before->migrations_to_system;
+	run.calls += calls;
+	run.migrations += moved;
+	run.page_faults += turn.page_faults;
+	atomic_fetch_add(&run.rounds, 1);
+
+	json_begin(&json, "iteration");
+	json_number(&json, "n", number);
+	json_number(&json, "migrated", moved);
+	json_number(&json, "gathered", gathered);
+	json_number(&json, "migrate_to_ram", calls);
+	json_number(&json, "page_faults", turn.page_faults);
+	json_number(&json, "readers", atomic_load(&turn.good));
+	json_metric(&json, "success_ms", ms);
+	json_send(&json);
+	return samples_add(&run.success_ms, ms) ? EXIT_DONE : EXIT_ENVIRONMENT;
+}
+
+static void read_by_all(void)
+{
+	atomic_store(&progress.phase, PHASE_READ);
+	turn.page_faults = page_faults();
+	begin_turn();
+	if (!wait_while_for(&turn.over, 0, VALUE(LIMIT_MS) * 1000000)) {
+		atomic_store(&progress.phase, PHASE_STOP);
+		stop_readers();
+	}
+	turn.page_faults = page_faults() - turn.page_faults;
+}
+
+static int iterate(__u64 number)
+{
+	__u64 key = mix64(VALUE(SEED)) ^ mix64(~number);
+	struct hmm_harness_stats before;
 	int ret;
 
 	atomic_store(&progress.iteration, number);
@@ -208,46 +290,14 @@ static int iterate(__u64 number)
 	pattern_fill(run.page, 0, 1, key);
 	turn.expected = first_word(run.page);
 	ret = move_to_device(run.device, run.page, 1);
+	ret = ret ?: arm_gathering();
 	ret = ret ?: device_stats(run.device, &before);
 	if (ret)
 		return ret;
-
-	atomic_store(&progress.phase, PHASE_READ);
-	began = device_clock_ns(run.device);
-	begin_turn();
-	if (!wait_while_for(&turn.over, 0, VALUE(LIMIT_MS) * 1000000)) {
-		atomic_store(&progress.phase, PHASE_STOP);
-		stop_readers();
-	}
-	ret = device_stats(run.device, &after);
+	read_by_all();
+	ret = account(number, &before);
 	atomic_store(&progress.phase, PHASE_VERIFY);
-	ret = ret ?: check_read(number, key);
-	if (ret)
-		return ret;
-
-	first = atomic_load(&turn.first_ns);
-	/* Two CPUs' clocks: not quite the same. */
-	ms = first > began ? (first - began) / 1e6 : 0;
-	if (!first)
-		ms = VALUE(LIMIT_MS);
-	calls = after.migrate_to_ram - before.migrate_to_ram;
-	moved = after.migrations_to_system - before.migrations_to_system;
-	run.page_faults += atomic_load(&turn.page_faults);
-	run.calls += calls;
-	run.migrations += moved;
-	if (!samples_add(&run.success_ms, ms))
-		return EXIT_ENVIRONMENT;
-	atomic_fetch_add(&run.rounds, 1);
-
-	json_begin(&json, "iteration");
-	json_number(&json, "n", number);
-	json_number(&json, "migrated", moved);
-	json_number(&json, "migrate_to_ram", calls);
-	json_number(&json, "page_faults", atomic_load(&turn.page_faults));
-	json_number(&json, "readers", atomic_load(&turn.good));
-	json_metric(&json, "success_ms", ms);
-	json_send(&json);
-	return EXIT_DONE;
+	return ret ?: check_read(number, key);
 }
 
 static int start_readers(void)
