@@ -49,10 +49,12 @@ static struct folio *hh_hog_find(struct hh_mirror *mirror, u64 addr)
 }
 
 /* Once; false if somebody else has it, or has a migration under way. */
-static bool hh_hog_lock(struct folio *folio, u32 on_us)
+static bool hh_hog_lock(struct hh_device *device, struct folio *folio,
+			u32 on_us)
 {
 	if (!folio_trylock(folio))
 		return false;
+	hh_count(device, HH_HOG_LOCKS, 1);
 	hh_clock_busy(on_us);
 	folio_unlock(folio);
 	return true;
@@ -74,10 +76,9 @@ static int hh_hog(struct hh_mirror *mirror, struct hmm_harness_hog *hog)
 		}
 		found = true;
 		now = hh_clock_ns();
-		if (hh_hog_lock(folio, hog->on_us)) {
+		if (hh_hog_lock(mirror->device, folio, hog->on_us)) {
 			hog->locks++;
 			hog->locked_ns += hh_clock_ns() - now;
-			hh_count(mirror->device, HH_HOG_LOCKS, 1);
 		} else {
 			hog->busy++;
 		}

@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from harness.experiment.report import onset_to_verdict, proofs
-from harness.results.report import trial_lines
+from harness.experiment.report import comparison_json, metric_ranges, onset_to_verdict, proofs
+from harness.results.report import report_text, trial_lines
 from harness.results.runfolder import TrialResult
+from harness.scenario.catalogue import load_scenario
 from harness.watch.classify import classify_file
 from harness.watch.kinds import OutcomeKind
+from tests.unit.runroom import comparison
 
 LOG = Path(__file__).resolve().parents[1] / "data" / "console" / "7.3-unfixed-preempt-none-soft-lockup.log"
 
@@ -57,3 +59,24 @@ def test_an_arm_counts_its_proofs_and_their_times() -> None:
     assert proofs(arm) == {"cycle": 1, "partial": 1, "none": 1}
     assert onset_to_verdict(arm) == {"median": 1.875, "max": 2.5}
     assert onset_to_verdict([completed]) is None
+
+
+def test_a_comparison_shows_what_was_measured(tmp_path: Path) -> None:
+    scenario = load_scenario("lock-hog")
+    hung = soft_lockup()
+    waits = [
+        replace(hung, metrics={"wait_worst_ms": wait, "wait_ms": 2.5}) for wait in (12.25, 300.0, 1000.0)
+    ]
+    ranges = metric_ranges(scenario, [*waits, hung])
+    assert list(ranges) == ["wait_worst_ms", "wait_ms"]
+
+    folder, text, done = comparison(tmp_path / "runs", tmp_path / "room")
+    assert "starved" not in text
+    result = comparison_json(done, 1.0)
+    result["arms"][0]["metrics"] = {name: found.model_dump() for name, found in ranges.items()}
+    lines = report_text("compare", result, done.results, folder).splitlines()
+    table = lines.index("  metric            unfixed              fixed  starved")
+    assert lines[table + 1 : table + 3] == [
+        "  wait_worst_ms ms  300 (12.25 to 1000)  -      above 250",
+        "  wait_ms ms        2.5 (2.5 to 2.5)     -",
+    ]
