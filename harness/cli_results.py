@@ -76,7 +76,9 @@ def _export(commands: argparse._SubParsersAction[Any]) -> None:
     )
     export.add_argument("run", metavar="RUN", help=_RUN)
     store(export)
-    export.add_argument("--format", required=True, metavar="F", help="an unknown one lists what there is")
+    export.add_argument(
+        "--format", required=True, metavar="F", help="junit, ktap, kcidb, jsonl, markdown, reply or html"
+    )
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: standard output)")
     export.add_argument(
         "--mbox", type=Path, metavar="FILE", help="reply: the mail, or thread, that is replied to"

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import kcidb_io
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
+from pydantic import TypeAdapter
 
 from harness.cli import main
 from harness.deadline import Deadline
@@ -22,6 +23,7 @@ from harness.results.formats import FORMATS
 from harness.results.formats.options import Options
 from harness.results.reading import load_run
 from harness.results.runfolder import RECORD
+from harness.watch.ktap import Case, CaseStatus, Report
 
 XSD = Path(__file__).resolve().parents[1] / "data" / "junit.xsd"
 
@@ -129,6 +131,36 @@ def test_a_self_test_fails_where_a_failure_was_not_noticed(recorded_run: Path, t
     assert "MISSED" in export(recorded_run, "html")
 
 
+def suite(trial: Path) -> None:
+    """Give a trial the record of a suite of tests: one of each end, one in another, some hostile."""
+    words = [line.encode(errors="backslashreplace").decode() for line in HOSTILE]
+    deep = [Case(1, "deep", CaseStatus.FAILED, "", ("# it broke", *words))]
+    cases = (
+        Case(1, "group", CaseStatus.FAILED, cases=tuple(deep)),
+        Case(2, "fine", CaseStatus.PASSED),
+        Case(3, "not here", CaseStatus.SKIPPED, "no device"),
+        Case(4, "known", CaseStatus.EXPECTED, "a known bug"),
+        Case(5, HOSTILE[0] + " # SKIP\n1..9", CaseStatus.PASSED),
+    )
+    report = TypeAdapter(Report).dump_json(Report(plan=5, cases=cases, defects=()))
+    (trial / "tests.json").write_bytes(report)
+    change(trial, outcome="test_failed", is_bug=False, title="group.deep failed", cycle=[])
+
+
+def test_the_cases_of_a_suite_are_told_one_by_one(recorded_run: Path, tmp_path: Path) -> None:
+    suite(recorded_run / "trials" / "001-fixed")
+    xml = validated_junit(export(recorded_run, "junit"), tmp_path)
+    cases = next(suite for suite in xml if suite.name == "fixed")
+    found = {case.name: [kind.type for kind in case.result] for case in cases}
+    assert found["group.deep"] == ["test_failed"] and found["fine"] == [] and found["not here"] == ["skipped"]
+    assert found["known"] == ["expected-failure"] and found["trial 1, seed 1"] == ["test_failed"]
+    report = json.loads(export(recorded_run, "kcidb"))
+    kcidb_io.schema.V5_3.validate(report)
+    paths = {test["path"].rpartition("starvation.")[2]: test["status"] for test in report["tests"]}
+    assert paths["group.deep"] == "FAIL" and paths["known"] == "PASS" and paths["not_here"] == "SKIP"
+    assert len({test["id"] for test in report["tests"]}) == len(report["tests"]) == 6 + 5
+
+
 def test_kcidb_takes_it(recorded_run: Path) -> None:
     report = json.loads(export(recorded_run, "kcidb", origin="my_lab"))
     kcidb_io.schema.V5_3.validate(report)
@@ -212,6 +244,13 @@ def test_a_result_that_is_damaged_is_no_report(
     path.write_text(json.dumps(record))
     assert main(["export", str(recorded_run), "--format", "junit"]) == 2
     assert "result is damaged" in capsys.readouterr().err
+
+
+def test_the_help_names_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(re.search(rf"\b{name}\b", shown) for name in FORMATS)
 
 
 def test_xml_has_an_order_that_a_person_can_read(recorded_run: Path) -> None:

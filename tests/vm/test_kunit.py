@@ -11,7 +11,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.process import run
-from tests.unit.test_formats import export, hostile_run
+from tests.unit.test_formats import export, hostile_run, suite
 from tests.vm.conftest import Kernels
 
 pytestmark = pytest.mark.vm
@@ -39,6 +39,14 @@ def test_nothing_a_guest_says_is_taken_for_a_result(
     said = parsed(newest.tree.path, export(hostile_run, "ktap"), tmp_path)
     assert "[ERROR]" not in said and "errors:" not in said, said
     assert re.search(r"Testing complete\. Ran 7 tests: passed: 1, failed: 5, skipped: 1$", said, re.M), said
+
+
+def test_the_cases_of_a_suite_are_subtests(newest: Kernels, recorded_run: Path, tmp_path: Path) -> None:
+    suite(recorded_run / "trials" / "001-fixed")
+    said = parsed(newest.tree.path, export(recorded_run, "ktap"), tmp_path)
+    assert "[ERROR]" not in said and "errors:" not in said, said
+    assert "[FAILED] group.deep" in said and "[SKIPPED] not here (no device)" in said, said
+    assert re.search(r"Testing complete\. Ran 11 tests: passed: 9, failed: 1, skipped: 1$", said, re.M), said
 
 
 def test_it_would_say_if_it_did_not_know_the_version(

@@ -7,14 +7,16 @@ an expected failure: a comparison that says `fixed` has no red case, and one tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from xml.etree import ElementTree
 
+from harness.results.cases import case_text, trial_cases
 from harness.results.formats.evidence import evidence_text, trial_title
 from harness.results.formats.options import Options
 from harness.results.plain import plain
 from harness.results.reading import RunRecord, TrialRecord
 from harness.results.summary import Arm, Mark, Summary, summarize
+from harness.watch.ktap import CaseStatus
 
 Element = ElementTree.Element
 
@@ -29,14 +31,19 @@ _TAGS: Mapping[Mark, str] = {
 
 #: What a suite counts, by the element that a case has.
 _COUNTED = {"failure": "failures", "error": "errors", "skipped": "skipped"}
+#: The same of a case of a suite, with its type.
+_CASES: Mapping[CaseStatus, tuple[str, str]] = {
+    CaseStatus.PASSED: ("", ""),
+    CaseStatus.FAILED: ("failure", "test_failed"),
+    CaseStatus.SKIPPED: ("skipped", "skipped"),
+    CaseStatus.EXPECTED: ("skipped", "expected-failure"),
+}
 
 
 def junit(run: RunRecord, options: Options) -> str:
     """The run as a `testsuites` document."""
     summary = summarize(run)
-    suites = [
-        _suite(arm.name, [_case(summary, arm, trial) for trial in arm.trials], arm) for arm in summary.arms
-    ]
+    suites = [_suite(arm.name, _cases(summary, arm), arm) for arm in summary.arms]
     suites.append(_suite(run.verb, [_verdict(summary)]))
     top = ElementTree.Element("testsuites", name=_text(f"hmm-harness {run.verb} {summary.scenario}".strip()))
     for count in ("tests", "failures", "errors", "skipped"):
@@ -69,6 +76,20 @@ def _properties(suite: Element, arm: Arm) -> None:
     for name, value in facts.items():
         if value:
             ElementTree.SubElement(properties, "property", name=name, value=_text(value))
+
+
+def _cases(summary: Summary, arm: Arm) -> Iterator[Element]:
+    """Each trial, and what a suite of tests in it said."""
+    for trial in arm.trials:
+        yield _case(summary, arm, trial)
+        for case in trial_cases(trial):
+            place = _text(f"{summary.scenario}.{arm.name}.trial-{trial.index}")
+            element = ElementTree.Element("testcase", classname=place, name=case.name)
+            tag, kind = _CASES[case.status]
+            if tag:
+                said = _text(case.reason or str(case.status))
+                ElementTree.SubElement(element, tag, type=kind, message=said).text = case_text(case)
+            yield element
 
 
 def _case(summary: Summary, arm: Arm, trial: TrialRecord) -> Element:

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.cache import digest
 from harness.errors import UserError
+from harness.results.cases import case_text, trial_cases
 from harness.results.formats.evidence import evidence_text, trial_title
 from harness.results.formats.options import Options
 from harness.results.plain import plain
@@ -22,6 +23,7 @@ from harness.results.reading import RunRecord, TrialRecord
 from harness.results.schema import KernelFacts
 from harness.results.summary import Arm, Summary, summarize
 from harness.watch.kinds import OutcomeKind
+from harness.watch.ktap import Case, CaseStatus
 
 #: The longest log_excerpt, in characters.
 _EXCERPT = 16384
@@ -34,6 +36,13 @@ _SILENT: Mapping[OutcomeKind, str] = {
     OutcomeKind.TIMEOUT: "ERROR",
     OutcomeKind.TARGET_LOST: "MISS",
     OutcomeKind.INFRA_ERROR: "MISS",
+}
+#: An expected failure says nothing against the code.
+_CASES: Mapping[CaseStatus, str] = {
+    CaseStatus.PASSED: "PASS",
+    CaseStatus.FAILED: "FAIL",
+    CaseStatus.SKIPPED: "SKIP",
+    CaseStatus.EXPECTED: "PASS",
 }
 
 
@@ -51,7 +60,9 @@ def kcidb(run: RunRecord, options: Options) -> str:
         checkout = _checkout(arm.kernel, options.origin)
         build = _build(arm.kernel, arm.label, checkout["id"], options.origin)
         checkouts[checkout["id"]], builds[build["id"]] = checkout, build
-        tests += [_test(summary, arm, trial, build["id"], options.origin) for trial in arm.trials]
+        for trial in arm.trials:
+            test = _test(summary, arm, trial, build["id"], options.origin)
+            tests += [test, *(_case(test, n, case) for n, case in enumerate(trial_cases(trial), start=1))]
     report = {
         "version": {"major": 5, "minor": 3},
         "checkouts": list(checkouts.values()),
@@ -103,7 +114,7 @@ def _test(summary: Summary, arm: Arm, trial: TrialRecord, build: str, origin: st
         "id": f"{origin}:{summary.run.folder.name}/{trial.folder.name}",
         "origin": origin,
         "build_id": build,
-        "path": f"hmm_harness.{re.sub(r'[^A-Za-z0-9_-]', '_', summary.scenario)}",
+        "path": _path("hmm_harness", summary.scenario),
         "environment": {"comment": f"QEMU {arm.guest}", "misc": {"boot": boot}},
         "misc": {"arm": arm.name, "role": arm.role, "seed": trial.seed},
         **_begun(trial.facts),
@@ -128,6 +139,24 @@ def _test(summary: Summary, arm: Arm, trial: TrialRecord, build: str, origin: st
         "comment": trial_title(result) + expected,
         "log_excerpt": excerpt[:_EXCERPT],
         "duration": result.seconds,
+    }
+
+
+def _path(*parts: str) -> str:
+    """A place in the tree of all tests: words of letters, digits, `_` and `-`, with dots between."""
+    words = re.sub(r"[^A-Za-z0-9_.-]", "_", ".".join(parts)).split(".")
+    return ".".join(word for word in words if word)
+
+
+def _case(trial: Mapping[str, Any], number: int, case: Case) -> dict[str, Any]:
+    """A case of a suite of tests, below the trial that it ran in."""
+    return {
+        **{name: trial[name] for name in ("origin", "build_id", "environment")},
+        "id": f"{trial['id']}/{number}-{case.name}",
+        "path": _path(trial["path"], case.name),
+        "status": _CASES[case.status],
+        "log_excerpt": case_text(case)[:_EXCERPT],
+        "misc": {"trial": trial["id"], "result": str(case.status)},
     }
 
 

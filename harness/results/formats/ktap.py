@@ -7,14 +7,16 @@ A subtest for each arm, a line for each trial, and the verdict. A control that s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from harness.results.cases import case_text, trial_cases
 from harness.results.formats.evidence import evidence_text, trial_title
 from harness.results.formats.options import Options
 from harness.results.plain import plain
 from harness.results.reading import RunRecord, TrialRecord
 from harness.results.summary import Arm, Summary, summarize
 from harness.watch.kinds import OutcomeKind
+from harness.watch.ktap import Case, CaseStatus
 
 #: What kunit_parser.py takes for the end of all results wherever it stands in a line, or for a header even
 #: in a diagnostic line: a console may say anything.
@@ -43,9 +45,25 @@ def _arm(number: int, arm: Arm) -> list[str]:
         passed, note = _judged(arm, trial)
         good = good and passed
         evidence = evidence_text(trial.result) if trial.result else ""
+        called = f"{name} trial {trial.index} seed {trial.seed}"
         inner += _diagnostics(evidence.splitlines())
-        inner.append(_result(place, passed, f"{name} trial {trial.index} seed {trial.seed}", note))
+        inner += [f"  {line}" for line in _cases(called, trial_cases(trial))]
+        inner.append(_result(place, passed, called, note))
     return [*(f"  {line}" for line in inner), _result(number, good, name, "")]
+
+
+def _cases(trial: str, cases: Sequence[Case]) -> list[str]:
+    """What a suite of tests said within the trial."""
+    if not cases:
+        return []
+    lines = ["KTAP version 1", f"# Subtest: {trial}", f"1..{len(cases)}"]
+    for place, case in enumerate(cases, start=1):
+        if case.status is CaseStatus.FAILED:
+            lines += _diagnostics(case_text(case).splitlines())
+        directive = {CaseStatus.SKIPPED: "SKIP ", CaseStatus.EXPECTED: "XFAIL "}.get(case.status, "")
+        good = case.status is not CaseStatus.FAILED
+        lines.append(_result(place, good, _name(case.name), directive + case.reason if directive else ""))
+    return lines
 
 
 def _judged(arm: Arm, trial: TrialRecord) -> tuple[bool, str]:

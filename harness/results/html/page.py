@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
+from harness.results.cases import case_text, trial_cases
 from harness.results.excerpt import console_excerpt
 from harness.results.formats.evidence import trial_title
 from harness.results.html.console import Block, console_blocks
@@ -20,6 +22,7 @@ from harness.results.plain import plain
 from harness.results.reading import TrialRecord
 from harness.results.schema import PatchFacts
 from harness.results.summary import Arm, Summary
+from harness.watch.ktap import Case, CaseStatus
 
 #: Trials that are shown with their console and timeline: those that failed first.
 DETAILED = 8
@@ -30,6 +33,9 @@ _DRAWING = 512 << 10
 _DIFF = 200_000
 #: Of what the guest was asked for after its outcome was clear, bytes shown.
 _ASKED = 24 << 10
+#: Cases of one trial, and characters of what each said.
+_CASES = 500
+_CASE = 4000
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,14 @@ class TrialView:
     asked: tuple[Block, ...]
     #: What of its record is missing or damaged.
     missing: tuple[str, ...]
+    #: What a suite of tests said in it, with the words of each: what did not pass first.
+    cases: tuple[tuple[Case, str], ...]
+
+    @property
+    def counts(self) -> str:
+        """`55 passed, 3 skipped`."""
+        counts = Counter(str(case.status) for case, _ in self.cases)
+        return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,7 @@ def trial_view(summary: Summary, arm: Arm, trial: TrialRecord) -> TrialView:
         trial=trial,
         arm=arm,
         title=trial_title(result) if result else f"the trial is {trial.state}",
-        open=result is not None and result is summary.shown,
+        open=(result is not None and result is summary.shown) or len(summary.run.trials) == 1,
         facts=tuple(_facts(trial)),
         cycle=plain(cycle),
         drawing=_drawing(trial.folder / "evidence" / "cycle.svg") if cycle else "",
@@ -119,7 +133,14 @@ def trial_view(summary: Summary, arm: Arm, trial: TrialRecord) -> TrialView:
         blocks=console_blocks(excerpt),
         asked=console_blocks(asked) if asked else (),
         missing=tuple(missing),
+        cases=_cases(trial),
     )
+
+
+def _cases(trial: TrialRecord) -> tuple[tuple[Case, str], ...]:
+    order = (CaseStatus.FAILED, CaseStatus.EXPECTED, CaseStatus.SKIPPED, CaseStatus.PASSED)
+    cases = sorted(trial_cases(trial), key=lambda case: order.index(case.status))
+    return tuple((case, case_text(case)[:_CASE]) for case in cases[:_CASES])
 
 
 def _console_bytes(folder: Path) -> int | None:

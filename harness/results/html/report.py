@@ -53,7 +53,7 @@ def html(run: RunRecord, options: Options) -> str:
             version=__version__,
             css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
             columns=COLUMNS,
-            counted=bool(summary.arms) and run.verb in ("compare", "run"),
+            counted=bool(summary.arms) and run.verb == "compare",
             rates=rates_svg(summary.arms) if summary.arms and len(summary.arms) <= _ARMS else "",
             shown=shown,
             views=views,
