@@ -36,7 +36,7 @@ static struct parameter of_one[] = {
 static struct parameter of_two[] = {
 	FOR_ALL(16),
 	[SECOND_CPU] = { "second_cpu", "of the other", 1, 0, 1023, NULL },
-	[DELAY_US] = { "delay_us", "the driver's", 200, 0, 100000, NULL },
+	[DELAY_US] = { "delay_us", "the driver's", 2000, 0, 100000, NULL },
 	[PARAMETERS] = { NULL, NULL, 0, 0, 0, NULL },
 };
 
@@ -81,6 +81,9 @@ static struct {
 	atomic_uint done;
 	size_t page;
 	bool by_range;
+	/* A page of its own, and how often it was faulted. */
+	char *own;
+	__u64 own_faults;
 	int error;
 	struct progress progress;
 	atomic_ullong steps;
@@ -130,6 +133,24 @@ static __u64 migrations(void)
 		       0 : stats.migrations_to_system;
 }
 
+/* What all threads have run. */
+static __u64 process_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return time.tv_sec * 1000000000ULL + time.tv_nsec;
+}
+
+/* The process's, those in hmm_range_fault() included: mm_account_fault(). */
+static __u64 faults_so_far(void)
+{
+	struct rusage usage = { 0 };
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt - run.own_faults;
+}
+
 /*
  * Finer than the kernel's own time where that is counted in ticks, as on the
  * virtual clock; of a length of its own, see ns_per_tick().
@@ -148,22 +169,27 @@ static double ns_per_tick(void)
 	return (double)(now_ns() - run.first_ns) / (ticks() - run.first_tick);
 }
 
-/* What all threads have run. */
-static __u64 process_ns(void)
+/* A new page in the LRU batch of this CPU, which a drain would have to empty. */
+static int fill_batch(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return time.tv_sec * 1000000000ULL + time.tv_nsec;
+	if (madvise(run.own, page_size, MADV_DONTNEED))
+		return errno;
+	atomic_store((atomic_char *)run.own, 1);
+	run.own_faults++;
+	return 0;
 }
 
-/* The process's, those in hmm_range_fault() included: mm_account_fault(). */
-static __u64 faults_so_far(void)
+/*
+ * The CPU fault is to be first, and in the driver: a quarter of its delay, or
+ * less where a tick is shorter than a ns.
+ */
+static int late_fault_range(size_t page)
 {
-	struct rusage usage = { 0 };
+	__u64 begun = ticks();
 
-	getrusage(RUSAGE_SELF, &usage);
-	return usage.ru_minflt;
+	while (ticks() - begun < VALUE(DELAY_US) * 250)
+		relax();
+	return fault_range(page, 1);
 }
 
 static void *other(void *unused)
@@ -177,8 +203,11 @@ static void *other(void *unused)
 		if (atomic_load(&run.order) == STOP)
 			return NULL;
 		if (!run.error)
-			run.error = run.by_range ? fault_range(run.page, 1) :
-						   read_page(run.page);
+			run.error = fill_batch();
+		if (!run.error)
+			run.error = run.by_range ?
+					    late_fault_range(run.page) :
+					    read_page(run.page);
 		set_and_wake(&run.done, order);
 	}
 }
@@ -382,7 +411,9 @@ static int set_up(void)
 	}
 	run.memory = mmap(NULL, length, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (run.memory == MAP_FAILED ||
+	run.own = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (run.memory == MAP_FAILED || run.own == MAP_FAILED ||
 	    madvise(run.memory, length, MADV_NOHUGEPAGE)) {
 		report_error("mmap", errno, "%llu pages",
 			     (unsigned long long)VALUE(PAGES));
