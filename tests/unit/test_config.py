@@ -90,7 +90,7 @@ def test_the_pmd_scenario_is_for_kernels_that_have_such_folios() -> None:
     with pytest.raises(UserError, match="CONFIG_TRANSPARENT_HUGEPAGE, which the kernel was built without"):
         scenario.check_kernel("7.3.4", "# CONFIG_TRANSPARENT_HUGEPAGE is not set")
     small = load_experiment("linux-7").boot.model_copy(update={"memory_mb": 256})
-    with pytest.raises(UserError, match="needs 512 MB of memory"):
+    with pytest.raises(UserError, match="needs 640 MB of memory"):
         scenario.check(small, scenario.values({}))
 
 
