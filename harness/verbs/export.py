@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from harness.disk import write_atomically
 from harness.display import Display
@@ -23,6 +24,9 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         raise UserError(
             f"no format {name!r}{did_you_mean(name, FORMATS)}", hint=f"one of: {', '.join(FORMATS)}"
         )
+    target: Path | None = arguments.output
+    if target and not target.parent.is_dir():
+        raise UserError(f"-o {target}: there is no folder {target.parent}")
     run = load_run(folder_named(arguments.run, arguments.store))
     if run.pruned:
         print(f"warning: the evidence was removed on {run.pruned[:10]}", file=sys.stderr)
@@ -31,8 +35,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     text = FORMATS[name](run, Options(arguments.mbox, arguments.sender, arguments.origin))
     # A guest may say what is no character; \udcff is right in JSON, too.
     data = text.encode("utf-8", errors="backslashreplace")
-    if arguments.output:
-        write_atomically(arguments.output, data)
+    if target:
+        write_atomically(target, data)
     else:
         display.stream.write(data.decode())
         display.stream.flush()

@@ -21,6 +21,7 @@ from harness.errors import UserError
 from harness.process import run as run_process
 from harness.results.formats import FORMATS
 from harness.results.formats.options import Options
+from harness.results.pruning import Pruned, carry_out
 from harness.results.reading import load_run
 from harness.results.runfolder import RECORD
 from harness.watch.ktap import Case, CaseStatus, Report
@@ -233,6 +234,22 @@ def test_a_run_that_was_cut_short_can_be_exported(recorded_run: Path, tmp_path: 
         assert ends(validated_junit(text, tmp_path))["fixed"] == ["passed", "passed", "interrupted"]
     if name == "kcidb":
         kcidb_io.schema.V5_3.validate(json.loads(text))
+
+
+def test_a_run_without_its_evidence_says_so_and_keeps_its_verdict(recorded_run: Path) -> None:
+    carry_out(Pruned(load_run(recorded_run), "evidence", 0))
+    rows = [json.loads(line) for line in export(recorded_run, "jsonl").splitlines()]
+    assert Counter(row["kind"] for row in rows) == {"run": 1, "trial": 6, "missing": 6}
+    page = export(recorded_run, "html")
+    assert "the evidence was removed on 20" in page and "✓</span> fixed" in page
+    assert "lru_add_drain_all" in page and "softleaf_entry_wait_on_locked" in page  # the cycle, and the patch
+
+
+def test_a_place_that_is_none_is_said_before_anything_is_read(
+    recorded_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(recorded_run), "--format", "junit", "-o", str(recorded_run / "no" / "x")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_a_result_that_is_damaged_is_no_report(

@@ -113,7 +113,9 @@ def trial_view(summary: Summary, arm: Arm, trial: TrialRecord) -> TrialView:
         [moment for moment in (result.console_s, result.decided_s) if moment is not None] if result else []
     )
     excerpt = console_excerpt(trial.folder, moments, end=end)
-    if not excerpt.parts:
+    if summary.run.pruned:
+        missing.append(f"its evidence was removed on {plain(summary.run.pruned[:10])}")
+    elif not excerpt.parts:
         missing.append("its console is not there")
     asked = console_excerpt(trial.folder, [], begin=end, whole=_ASKED) if end is not None else None
     timeline = read_timeline(trial.folder, result)
