@@ -79,7 +79,7 @@ static struct {
 	pthread_t threads[MAX_THREADS];
 	atomic_ullong rounds;
 	atomic_ullong calls_seen;	/* of migrate_to_ram */
-	__u64 page_faults, calls, migrations;
+	__u64 page_faults, calls, migrations, home;
 	struct samples success_ms;
 } run;
 
@@ -252,6 +252,7 @@ static int account(__u64 number, const struct hmm_harness_stats *before)
 	moved = after.migrations_to_system - before->migrations_to_system;
 	run.calls += calls;
 	run.migrations += moved;
+	run.home += !!moved;
 	run.page_faults += turn.page_faults;
 	atomic_fetch_add(&run.rounds, 1);
 
@@ -343,6 +344,7 @@ static void report_end(__u64 done, int status)
 			    run.calls / migrations);
 		json_metric(&json, "page_faults_per_migration",
 			    run.page_faults / migrations);
+		json_metric(&json, "home_percent", 100.0 * run.home / done);
 		json_metric(&json, "success_ms",
 			    samples_median(&run.success_ms));
 		json_metric(&json, "success_worst_ms",
