@@ -64,7 +64,7 @@ class Finding:
     needed: bool = True
 
 
-def findings(cache: Cache, run_folder: Path, kvm: Callable[[], Finding]) -> list[Finding]:
+def findings(cache: Cache, run_folder: Path, *others: Callable[[], Finding]) -> list[Finding]:
     """Look at everything; never raises for what it finds."""
     return [
         _python(),
@@ -73,7 +73,7 @@ def findings(cache: Cache, run_folder: Path, kvm: Callable[[], Finding]) -> list
         _disk("cache folder", cache.root, DISK_NEEDED_GIB),
         _disk("run folder", run_folder, 1),
         _memory(),
-        kvm(),
+        *(look() for look in others),
     ]
 
 

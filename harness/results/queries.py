@@ -47,23 +47,23 @@ class Filter:
         return _all(wanted), self.values
 
     def runs(self) -> tuple[str, dict[str, str | float]]:
-        """SQL for the runs `r`, and its values. Kernel, signature and outcome are asked of one trial."""
-        wanted: dict[str, str | float] = {
-            "r.scenario = :scenario": self.scenario,
-            "r.verb = :verb": self.verb,
-            "r.begun >= :since": self.since,
-        }
-        own: dict[str, str | float] = {
+        """SQL for the runs `r`, and its values: those with one trial of all that is asked for.
+
+        The outcome may be the run's own (a verdict), and a run without trials has a scenario all the same.
+        """
+        of_run: dict[str, str | float] = {"r.verb = :verb": self.verb, "r.begun >= :since": self.since}
+        scenario: dict[str, str | float] = {"scenario = :scenario": self.scenario}
+        trial = scenario | {
             f"kernel IN ({_KERNELS})": self.kernel,
             f"signature IN ({_SIGNATURES})": self.signature,
         }
-        has = f"r.number IN (SELECT run FROM trials WHERE {_all(own)}"
+        outcome: dict[str, str | float] = {"outcome = :outcome": self.outcome}
+        ways = [_with_trial(trial | outcome)]
         if self.outcome:
-            also = f" AND {has})" if any(own.values()) else ""
-            wanted[f"(r.outcome = :outcome{also} OR {has} AND outcome = :outcome))"] = self.outcome
-        elif any(own.values()):
-            wanted[f"{has})"] = "asked for"
-        return _all(wanted), self.values
+            ways.append(f"{_all(outcome)} AND {_with_trial(trial)}")
+        if not self.kernel and not self.signature:
+            ways.append(_all(scenario | outcome))
+        return f"{_all(of_run)} AND ({' OR '.join(ways)})", self.values
 
     @property
     def values(self) -> dict[str, str | float]:
@@ -81,6 +81,11 @@ class Filter:
 def _all(wanted: Mapping[str, str | float]) -> str:
     """SQL for all conditions that have a value."""
     return " AND ".join(condition for condition, value in wanted.items() if value) or "1"
+
+
+def _with_trial(wanted: Mapping[str, str | float]) -> str:
+    """SQL for runs that have such a trial; any, if nothing is asked for."""
+    return f"r.number IN (SELECT run FROM trials WHERE {_all(wanted)})" if any(wanted.values()) else "1"
 
 
 _KERNELS = (

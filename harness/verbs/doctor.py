@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from harness.cache import Cache
 from harness.display import Display
 from harness.doctor import Finding, as_json, findings, healthy
-from harness.errors import InfraError
+from harness.errors import HarnessError, InfraError
+from harness.results.database import opened
 from harness.target.accel import known_answer
 from harness.target.machine import pick_machine
 
@@ -17,7 +19,7 @@ from harness.target.machine import pick_machine
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     cache = Cache(arguments.cache.resolve())
-    found = findings(cache, arguments.out.resolve(), lambda: _kvm(cache))
+    found = findings(cache, arguments.out.resolve(), lambda: _kvm(cache), lambda: _store(arguments.store))
     display.close()
     if arguments.json:
         print(json.dumps(as_json(found)))
@@ -29,6 +31,19 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             mend = f"  -> {finding.mend}" if finding.ok is not True and finding.mend else ""
             print(f"{mark} {finding.what}: {finding.detail}{mend}")
     return 0 if healthy(found) else 3
+
+
+def _store(path: Path) -> Finding:
+    if not path.exists():
+        return Finding(
+            "store", None, f"{path}: not there yet", "the first run that ends makes it", needed=False
+        )
+    try:
+        with opened(path) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+    except HarnessError as error:
+        return Finding("store", False, error.message, error.hint, needed=False)
+    return Finding("store", True, f"{path}: {count} runs", needed=False)
 
 
 def _kvm(cache: Cache) -> Finding:

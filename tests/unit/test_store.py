@@ -90,6 +90,8 @@ def test_a_run_is_there_once_it_has_ended(ran: tuple[Path, Path]) -> None:
         (Filter(kernel="base"), 2),
         (Filter(kernel="7.3"), 4),
         (Filter(outcome="soft_lockup"), 2),
+        (Filter(outcome="soft_lockup", kernel="base"), 0),
+        (Filter(outcome="completed", kernel="base", scenario="trylock-starvation"), 2),
         (Filter(signature="hmm_range_fault_locked", kernel="base-without-wait"), 2),
         (Filter(signature="hmm_range_fault_locked", kernel="base"), 0),
         (Filter(since=4e9), 0),
@@ -101,6 +103,18 @@ def test_what_is_not_asked_for_is_left_out(ran: tuple[Path, Path], wanted: Filte
     with opened(ran[1]) as connection:
         assert len(trials(connection, wanted, 9)) == count
         assert len(runs(connection, wanted, 9)) == min(count, 1)
+
+
+def test_runs_are_found_by_their_verdict_too(ran: tuple[Path, Path]) -> None:
+    with opened(ran[1]) as connection:
+        for wanted, count in (
+            (Filter(outcome="inconclusive"), 1),
+            (Filter(outcome="inconclusive", kernel="base"), 1),
+            (Filter(outcome="inconclusive", kernel="8."), 0),
+            (Filter(outcome="inconclusive", scenario="churn"), 0),
+            (Filter(outcome="fixed"), 0),
+        ):
+            assert len(runs(connection, wanted, 9)) == count, wanted
 
 
 def test_a_store_that_is_rebuilt_is_the_one_that_was_fed(ran: tuple[Path, Path], tmp_path: Path) -> None:
@@ -191,6 +205,11 @@ def test_a_store_of_a_newer_version_is_left_as_it_is(
     before = dump(store)
     assert main(["history", "--store", str(store)]) == 2
     assert f"has version {len(MIGRATIONS) + 1}, this program knows up to" in capsys.readouterr().err
+    main(
+        ["doctor", "--json", "--store", str(store), "--cache", str(store.parent), "--out", str(store.parent)]
+    )
+    findings = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert findings["store"]["ok"] is False and "has version" in findings["store"]["detail"]
     problem = fed(store, ran[0])
     assert "does not have this run" in problem and "newer version" not in problem and "--rebuild" in problem
     assert dump(store) == before
