@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from harness.deadline import Deadline
 from harness.disk import disk_errors
 from harness.errors import InfraError, UserError
 
@@ -117,7 +119,7 @@ def _connected(path: Path, create: bool, busy_s: float) -> sqlite3.Connection:
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection, path)
+        _migrate(connection, path, busy_s)
     except sqlite3.OperationalError as error:
         connection.close()
         log = path.with_name(f"{path.name}-wal")
@@ -147,10 +149,10 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, busy_s: float = BUSY_S) -> None:
     if _version(connection, path) == len(MIGRATIONS):
         return
-    connection.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(connection, Deadline.after(busy_s))
     with writing(connection):
         # Another harness may have done it while this one waited.
         for number in range(_version(connection, path), len(MIGRATIONS)):
@@ -160,11 +162,25 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
+def _log_ahead(connection: sqlite3.Connection, deadline: Deadline) -> None:
+    """Readers and a writer do not wait for each other from now on. In this SQLite does not wait by itself."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or deadline.expired:
+                raise
+        time.sleep(0.02)
+
+
 def _version(connection: sqlite3.Connection, path: Path) -> int:
     """How far the store is. UserError if it is none, or beyond this program."""
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    # In one statement: another harness may be making it just now.
+    version, application, tables = connection.execute(
+        "SELECT (SELECT user_version FROM pragma_user_version), "
+        "(SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_master)"
+    ).fetchone()
     if application != APPLICATION and (tables or version):
         raise UserError(f"{path} is another program's database", hint="give another --store")
     if version > len(MIGRATIONS):
@@ -172,7 +188,7 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
             f"the store {path} has version {version}, this program knows up to {len(MIGRATIONS)}",
             hint="a newer version of this program wrote it: use that, or another --store",
         )
-    return version
+    return int(version)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pexpect
@@ -288,6 +289,18 @@ def test_two_processes_write_and_nothing_is_lost(tmp_path: Path) -> None:
     assert [writer.wait(60) for writer in writers] == [0, 0]
     with opened(store) as connection:
         assert len(runs(connection, Filter(), 99)) == 40 and len(trials(connection, Filter(), 99)) == 40
+
+
+def test_a_store_may_be_made_by_many_at_once(tmp_path: Path) -> None:
+    def use(number: int) -> None:
+        with opened(tmp_path / f"{number // 8}.sqlite", create=True) as connection, writing(connection):
+            connection.execute("INSERT INTO signatures (text) VALUES (?)", (f"{number}",))
+
+    with ThreadPoolExecutor(8) as many:
+        list(many.map(use, range(160)))
+    for store in tmp_path.glob("*.sqlite"):
+        with opened(store) as connection:
+            assert connection.execute("SELECT count(*) FROM signatures").fetchone()[0] == 8
 
 
 def test_a_writer_that_does_not_end_is_waited_for_and_then_named(store: Path, ran: tuple[Path, Path]) -> None:
