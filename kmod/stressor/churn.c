@@ -39,7 +39,7 @@ struct parameter churn_parameters[] = {
 	[THREADS] = { "threads", "of each process", 3, 1, 8, NULL },
 	[PAGES] = { "pages", "of each process, in blocks of 512", 2048,
 		    BLOCK_PAGES, MAX_BLOCKS * BLOCK_PAGES, NULL },
-	[RESERVE_MB] = { "reserve_mb", "of memory that others find free", 192, 16,
+	[RESERVE_MB] = { "reserve_mb", "of memory that others find free", 256, 16,
 			 65536, NULL },
 	[PATIENCE_S] = { "patience_s", "an operation takes longer: it is stuck",
 			 30, 1, 600, NULL },
@@ -56,6 +56,7 @@ const char *const churn_names[] = {
 	[KIND_MOVE] = "move",
 	[KIND_MOVE_PART] = "move_part",
 	[KIND_ADVISE] = "advise",
+	[KIND_HUGE] = "huge",
 	[KIND_FORK] = "fork",
 	[KIND_TO_DEVICE] = "to_device",
 	[KIND_MIXED] = "mixed",
@@ -68,10 +69,12 @@ const char *const churn_names[] = {
 	[KIND_SPLIT] = "split",
 	[KIND_PAGEOUT] = "pageout",
 	[KIND_REOPEN] = "reopen",
+	[KIND_HOG] = "hog",
 	[KIND_DROP_CACHES] = "drop_caches",
 	[KIND_COMPACT] = "compact",
 	[KIND_BALLAST] = "ballast",
 	[KIND_HOLD_OPEN] = "hold_open",
+	[KIND_BEHAVE] = "behave",
 };
 
 struct churn_shared *churn;
@@ -442,6 +445,7 @@ static int churn_run(const struct scenario *scenario)
 	json_number(&json, "to_system", left.migrations_to_system);
 	json_number(&json, "migrate_to_ram", left.migrate_to_ram);
 	json_number(&json, "aborts", left.aborts);
+	json_number(&json, "huge_snapshots", atomic_load(&churn->huge));
 	json_close(&json, '}');
 	json_open(&json, "metrics", '{');
 	json_number(&json, "leaked_pages", left.pages_in_use);

@@ -26,13 +26,14 @@ extern struct parameter churn_parameters[];
 enum churn_kind {
 	/* Each knows what the pages hold: with the block locked. */
 	KIND_WRITE, KIND_READ, KIND_DONTNEED, KIND_UNMAP, KIND_PROTECT,
-	KIND_MOVE, KIND_MOVE_PART, KIND_ADVISE, KIND_FORK,
+	KIND_MOVE, KIND_MOVE_PART, KIND_ADVISE, KIND_HUGE, KIND_FORK,
 	/* These change no content, and care for no lock. */
 	KIND_TO_DEVICE, KIND_MIXED, KIND_TO_SYSTEM, KIND_FAULT,
 	KIND_FAULT_FOREIGN, KIND_SNAPSHOT, KIND_TOUCH, KIND_COLLAPSE, KIND_SPLIT,
-	KIND_PAGEOUT, KIND_REOPEN,
+	KIND_PAGEOUT, KIND_REOPEN, KIND_HOG,
 	/* Of the whole machine. */
 	KIND_DROP_CACHES, KIND_COMPACT, KIND_BALLAST, KIND_HOLD_OPEN,
+	KIND_BEHAVE,
 	KINDS
 };
 
@@ -54,6 +55,7 @@ struct churn_shared {
 	atomic_int alive;		/* processes */
 	atomic_ullong operations;
 	atomic_ullong slowest_ns;
+	atomic_ullong huge;		/* snapshots that saw huge device pages */
 	atomic_ullong done[KINDS];
 	atomic_ullong refused[KINDS];
 	struct churn_lane lanes[LANES];
@@ -127,15 +129,17 @@ void churn_unlock_all(void);
 /* False, and reported, if a page does not hold what it must. */
 bool churn_check_all(struct churner *self);
 churn_operation churn_write, churn_read, churn_dontneed, churn_unmap,
-	churn_protect, churn_move, churn_move_part, churn_advise;
+	churn_protect, churn_move, churn_move_part, churn_advise, churn_huge;
 
 /* churn_device.c */
 int churn_open_all(void);
 void churn_close_all(void);
+/* A block as huge pages, where there are such device folios. */
+enum churn_result churn_place_huge(struct churner *self, char *memory);
 /* True if the device has these accesses, without waiting for long. */
 bool churn_may_access(char *memory, size_t pages, bool write);
 churn_operation churn_to_device, churn_mixed, churn_to_system, churn_fault,
 	churn_fault_foreign, churn_snapshot, churn_touch, churn_collapse,
-	churn_split, churn_pageout, churn_reopen;
+	churn_split, churn_pageout, churn_reopen, churn_hog;
 
 #endif /* CHURN_H */

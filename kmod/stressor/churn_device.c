@@ -93,6 +93,39 @@ static enum churn_result answer(struct churner *self, int error, int also,
 	return RESULT_FAILED;
 }
 
+static bool huge_device_page(const __u8 *bytes, size_t pages)
+{
+	while (pages--) {
+		__u8 kind = *bytes & HMM_HARNESS_PAGE_KIND;
+
+		if (*bytes++ & HMM_HARNESS_PAGE_HUGE &&
+		    kind != HMM_HARNESS_PAGE_SYSTEM)
+			return true;
+	}
+	return false;
+}
+
+static enum churn_result snapshot(struct churner *self, struct range range)
+{
+	struct hmm_harness_snapshot look = {
+		.addr = (uintptr_t)range.memory,
+		.length = range.pages * page_size,
+		.count = range.pages,
+	};
+	__u8 *bytes = malloc(range.pages);
+	int error;
+
+	if (!bytes)
+		return RESULT_REFUSED;
+	look.pages = (uintptr_t)bytes;
+	error = ioctl(any_device(self), HMM_HARNESS_SNAPSHOT, &look) ?
+		errno : 0;
+	if (!error && huge_device_page(bytes, range.pages))
+		atomic_fetch_add(&churn->huge, 1);
+	free(bytes);
+	return answer(self, error, EBUSY, EPERM);
+}
+
 static enum churn_result migrate(struct churner *self, unsigned long request,
 				 __u32 flags)
 {
@@ -102,9 +135,30 @@ static enum churn_result migrate(struct churner *self, unsigned long request,
 		.length = range.pages * page_size,
 		.flags = flags,
 	};
-	int error = ioctl(any_device(self), request, &migrate) ? errno : 0;
+	int fd = any_device(self), error;
 
+	/* In whole huge pages, on kernels that have such device folios. */
+	if (churn_random(self) & 1)
+		migrate.flags |= HMM_HARNESS_MIGRATE_COMPOUND;
+	error = ioctl(fd, request, &migrate) ? errno : 0;
+	if (error == EOPNOTSUPP) {
+		migrate.flags = flags;
+		error = ioctl(fd, request, &migrate) ? errno : 0;
+	}
 	return answer(self, error, 0, 0);
+}
+
+enum churn_result churn_place_huge(struct churner *self, char *memory)
+{
+	struct hmm_harness_migrate migrate = {
+		.addr = (uintptr_t)memory,
+		.length = BLOCK_PAGES * page_size,
+		.flags = HMM_HARNESS_MIGRATE_COMPOUND,
+	};
+
+	if (ioctl(any_device(self), HMM_HARNESS_MIGRATE_TO_DEVICE, &migrate))
+		return answer(self, errno, EOPNOTSUPP, 0);
+	return snapshot(self, (struct range){ memory, BLOCK_PAGES });
 }
 
 enum churn_result churn_to_device(struct churner *self)
@@ -183,22 +237,7 @@ bool churn_may_access(char *memory, size_t pages, bool write)
 
 enum churn_result churn_snapshot(struct churner *self)
 {
-	struct range range = choose(self);
-	struct hmm_harness_snapshot snapshot = {
-		.addr = (uintptr_t)range.memory,
-		.length = range.pages * page_size,
-		.count = range.pages,
-	};
-	__u8 *bytes = malloc(range.pages);
-	int error;
-
-	if (!bytes)
-		return RESULT_REFUSED;
-	snapshot.pages = (uintptr_t)bytes;
-	error = ioctl(any_device(self), HMM_HARNESS_SNAPSHOT, &snapshot) ?
-		errno : 0;
-	free(bytes);
-	return answer(self, error, EBUSY, EPERM);
+	return snapshot(self, choose(self));
 }
 
 /* EAGAIN: on another CPU by now; EINVAL: by the parent's file. */
@@ -250,6 +289,21 @@ enum churn_result churn_pageout(struct churner *self)
 	return madvise(range.memory, range.pages * page_size,
 		       churn_random(self) & 1 ? MADV_PAGEOUT : MADV_COLD) ?
 	       RESULT_REFUSED : RESULT_DONE;
+}
+
+/* ENOENT: the page is not on that device; EBUSY: it never stays where it is. */
+enum churn_result churn_hog(struct churner *self)
+{
+	struct range range = choose(self);
+	struct hmm_harness_hog hog = {
+		.addr = (uintptr_t)range.memory,
+		.on_us = 1 + churn_random(self) % 200,
+		.off_us = churn_random(self) % 50,
+		.duration_ms = 4,
+	};
+	int error = ioctl(any_device(self), HMM_HARNESS_HOG, &hog) ? errno : 0;
+
+	return answer(self, error, ENOENT, EBUSY);
 }
 
 static int open_and_attach(unsigned int index)

@@ -103,6 +103,25 @@ void churn_unlock_all(void)
 		pthread_mutex_unlock(&churn_self.block[i].lock);
 }
 
+static void lock_part(struct part *part)
+{
+	part->length = part->pages * page_size;
+	pthread_mutex_lock(&part->block->lock);
+	part->memory = churn_memory(part->block) + part->first * page_size;
+}
+
+static struct part take_block(struct churner *self)
+{
+	struct part part = {
+		.block = &churn_self.block[churn_random(self) %
+					   churn_self.blocks],
+		.pages = BLOCK_PAGES,
+	};
+
+	lock_part(&part);
+	return part;
+}
+
 static struct part take(struct churner *self)
 {
 	struct part part = {
@@ -117,10 +136,7 @@ static struct part take(struct churner *self)
 		if (part.pages > BLOCK_PAGES - part.first)
 			part.pages = BLOCK_PAGES - part.first;
 	}
-	part.length = part.pages * page_size;
-	pthread_mutex_lock(&part.block->lock);
-	part.memory = churn_memory(part.block) +
-		      part.first * page_size;
+	lock_part(&part);
 	return part;
 }
 
@@ -204,21 +220,44 @@ bool churn_check_all(struct churner *self)
 	return good;
 }
 
+static void fill(struct churner *self, struct part *part)
+{
+	size_t i;
+
+	for (i = 0; i < part->pages; i++) {
+		size_t page = part->first + i;
+
+		part->block->tag[page] = churn_random(self) | 1;
+		pattern_fill(part->memory + i * page_size,
+			     page_number(part->block, page), 1,
+			     part->block->tag[page]);
+	}
+}
+
 enum churn_result churn_write(struct churner *self)
 {
 	struct part part = take(self);
-	size_t i;
 
-	for (i = 0; i < part.pages; i++) {
-		size_t page = part.first + i;
-
-		part.block->tag[page] = churn_random(self) | 1;
-		pattern_fill(part.memory + i * page_size,
-			     page_number(part.block, page), 1,
-			     part.block->tag[page]);
-	}
+	fill(self, &part);
 	give_back(&part);
 	return RESULT_DONE;
+}
+
+/* A block that is one page, and that on a device. */
+enum churn_result churn_huge(struct churner *self)
+{
+	struct part part = take_block(self);
+	enum churn_result result = RESULT_DONE;
+
+	part.block->huge = true;
+	if (!advise(part.block) ||
+	    madvise(part.memory, part.length, MADV_DONTNEED))
+		result = fails("madvise");
+	fill(self, &part);
+	if (result == RESULT_DONE)
+		result = churn_place_huge(self, part.memory);
+	give_back(&part);
+	return result;
 }
 
 enum churn_result churn_read(struct churner *self)

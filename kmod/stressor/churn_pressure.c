@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What the whole machine does while processes churn: it wants memory. */
+/*
+ * What the whole machine does while processes churn: it wants memory, and its
+ * drivers fail.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -147,6 +151,38 @@ static enum churn_result hold_open(struct churner *unused)
 	return RESULT_DONE;
 }
 
+/* Of migrations to the device each may fail, and those home that can be retried. */
+static enum churn_result misbehave(struct churner *unused)
+{
+	enum churn_result result = RESULT_DONE;
+	unsigned int i, step;
+
+	(void)unused;
+	for (i = 0; i < churn_devices; i++) {
+		struct hmm_harness_behave behave = { 0 };
+		int fd = open_device(i);
+
+		if (fd < 0)
+			return RESULT_REFUSED;
+		/* A third of the time it behaves. */
+		for (step = 0; churn_random(&self) % 3 &&
+		     step < HMM_HARNESS_STEPS; step++) {
+			behave.to_device[step].every =
+				2 + churn_random(&self) % 30;
+			if (step != HMM_HARNESS_STEP_COPY)
+				behave.to_ram[step].every =
+					2 + churn_random(&self) % 30;
+		}
+		if (churn_random(&self) & 1)
+			behave.flags = HMM_HARNESS_BEHAVE_MUTEX;
+		behave.delay_us = churn_random(&self) % 100;
+		if (ioctl(fd, HMM_HARNESS_BEHAVE, &behave))
+			result = RESULT_REFUSED;
+		close(fd);
+	}
+	return result;
+}
+
 static void *pressure(void *unused)
 {
 	/* It takes many a chunk until memory is short. */
@@ -160,6 +196,7 @@ static void *pressure(void *unused)
 		{ KIND_DROP_CACHES, drop_everything },
 		{ KIND_COMPACT, compact },
 		{ KIND_HOLD_OPEN, hold_open },
+		{ KIND_BEHAVE, misbehave },
 	};
 
 	(void)unused;

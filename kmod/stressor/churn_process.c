@@ -29,6 +29,7 @@ static const struct {
 	{ KIND_MOVE,		3,  churn_move },
 	{ KIND_MOVE_PART,	3,  churn_move_part },
 	{ KIND_ADVISE,		2,  churn_advise },
+	{ KIND_HUGE,		4,  churn_huge },
 	{ KIND_FORK,		2,  churn_fork },
 	{ KIND_TO_DEVICE,	16, churn_to_device },
 	{ KIND_MIXED,		8,  churn_mixed },
@@ -41,6 +42,7 @@ static const struct {
 	{ KIND_SPLIT,		2,  churn_split },
 	{ KIND_PAGEOUT,		3,  churn_pageout },
 	{ KIND_REOPEN,		3,  churn_reopen },
+	{ KIND_HOG,		3,  churn_hog },
 };
 
 /* The threads of this process stop when it is to end. */

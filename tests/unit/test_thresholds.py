@@ -36,7 +36,7 @@ def test_a_suspicion_comes_before_the_kernels_report_and_that_before_the_stall(
 def test_each_scenario_has_limits_in_order() -> None:
     for name in scenario_names():
         limits = load_scenario(name).limits(load_experiment("linux-7").boot)
-        assert limits.soft_lockup_s == pytest.approx(3.4) and limits.stall_s == 20
+        assert limits.soft_lockup_s == pytest.approx(3.4) and limits.stall_s >= 20
 
 
 def test_a_guest_that_says_nothing_of_its_speed_is_taken_to_be_as_fast_as_the_reference() -> None:

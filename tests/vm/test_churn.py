@@ -14,7 +14,7 @@ from tests.vm.conftest import Kernels, harness
 pytestmark = pytest.mark.vm
 
 #: What a guest that has just come up may not get to, or a kernel may refuse altogether.
-RARE = {"collapse", "split", "drop_caches", "compact", "ballast", "hold_open"}
+RARE = {"collapse", "split", "huge", "hog", "drop_caches", "compact", "ballast", "hold_open", "behave"}
 
 
 @pytest.mark.parametrize(("tree", "preempt"), [("newest", "none"), ("linux_6_12", "full")])
@@ -23,12 +23,12 @@ def test_no_page_changes_and_none_is_left(
 ) -> None:
     kernels: Kernels = request.getfixturevalue(tree)
     kernel = kernels.experiment.arms["fixed"].kernel
-    words = ("--scenario", "churn", "--preempt", preempt, "--set", "operations=5000", "--json")
+    words = ("--scenario", "churn", "--preempt", preempt, "--set", "operations=4000", "--json")
     ran = harness("run", "--kernel", kernel, *words, out=tmp_path)
     assert (ran.status, ran.json["outcome"]) == (0, "completed"), ran.err
     assert ran.json["metrics"]["leaked_pages"] == 0
     done = done_in(Path(str(ran.json["evidence"])))
-    assert sum(done.values()) > 3000
+    assert sum(done.values()) > 2500
     assert [kind for kind, count in done.items() if not count and kind not in RARE] == []
 
 
