@@ -36,7 +36,7 @@ from harness.kmod import build_guest_programs
 from harness.watch.kinds import OutcomeKind
 from harness.yamlfile import load_yaml
 
-CALLS = 4000
+CALLS = 2000
 HEAD = """\
 | mistake | in | outcome | said | seconds |
 |---|---|---|---|---|

@@ -115,9 +115,9 @@ def make_plan(
     )
 
 
-def run_guest(plan: BootPlan, folder: Path) -> list[RawEvent]:
+def run_guest(plan: BootPlan, folder: Path, patience_s: float = PATIENCE_S) -> list[RawEvent]:
     """Boot and read to the end; the record on disk gives the same events."""
-    deadline = Deadline.after(PATIENCE_S)
+    deadline = Deadline.after(patience_s)
     events: list[RawEvent] = []
     with QemuTarget().boot(plan, folder, deadline) as guest:
         while event := guest.next_event(deadline):
