@@ -40,7 +40,7 @@ def run_named(name: str, store: Path) -> Path | Stored:
     if len(found) > 1:
         raise UserError(
             f"{name!r} is the beginning of {len(found)} runs",
-            hint=f"say more of it: {', '.join(row['name'] for row in found[:4])}",
+            hint=f"give its folder: {', '.join(row['folder'] for row in found[:4])}",
         )
     return _folder(found[0])
 

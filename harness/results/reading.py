@@ -29,11 +29,6 @@ class TrialRecord:
     #: All of its `run.json`: scenario, parameters, kernel, boot, command, provenance.
     facts: Mapping[str, Any]
 
-    @property
-    def place(self) -> str:
-        """Its folder, below the run's."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
-
 
 @dataclass(frozen=True)
 class RunRecord:

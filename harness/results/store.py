@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +145,8 @@ def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
 def _kernel_name(run: RunRecord, trial: TrialRecord) -> str:
     """What the experiment calls the trial's kernel; in a bisection, the commit."""
     if run.verb == "matrix":
-        cells = (run.result or {}).get("cells", ())
-        return next((cell["kernel"] for cell in cells if trial.place in cell["evidence"]), trial.arm)
+        words = shlex.split(str(trial.facts.get("command", "")))
+        return next((name for word, name in pairwise(words) if word == "--kernel"), trial.arm)
     if run.experiment and trial.arm in run.experiment.arms:
         return run.experiment.arms[trial.arm].label
     return str(run.facts.get("kernel", trial.arm))
@@ -168,6 +170,8 @@ def scenario_of(run: RunRecord) -> str:
     """The scenario of a run; empty if it has none, or did not come so far."""
     if run.result and isinstance(run.result.get("scenario"), str):
         return str(run.result["scenario"])
+    if run.verb == "matrix":
+        return ", ".join(dict.fromkeys(row["scenario"] for row in (run.result or {}).get("scenarios", ())))
     if run.verb == "selftest":
         return ""  # its trials are of one that is there for it alone
     if run.experiment:

@@ -94,7 +94,7 @@ def _width(display: Display) -> int:
 
 def _run_line(row: sqlite3.Row) -> tuple[str, ...]:
     bugs = f"{row['bugs']}/{row['trials']}" if row["trials"] else "-"
-    name, took = _run_name(row["name"]), elapsed(row["seconds"])
+    name, took = _run_name(row["name"]), elapsed(row["seconds"]) if row["seconds"] else "-"
     return (name, row["verb"], row["outcome"], bugs, took, row["scenario"])
 
 

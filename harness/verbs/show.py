@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ from harness.results.reading import RunRecord, TrialRecord, load_run
 from harness.results.report import report_text, trial_lines
 from harness.results.runfolder import SCHEMA
 from harness.results.text import aligned
-from harness.verbs.rerun import rerun
 
 
 def main(arguments: argparse.Namespace, display: Display) -> int:
@@ -26,7 +26,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         return _show_stored(place, arguments)
     run = load_run(place)
     if arguments.rerun:
-        return rerun(run, arguments, display)
+        # Only this takes all that the verbs work with.
+        return int(importlib.import_module("harness.verbs.rerun").rerun(run, arguments, display))
     if arguments.trial:
         chosen = trials_named(run, arguments.trial)
         for trial in chosen:

@@ -21,7 +21,7 @@ from harness.errors import InfraError, UserError
 from harness.results import database
 from harness.results.database import APPLICATION, MIGRATIONS, opened, writing
 from harness.results.queries import Filter, nights, runs, signatures, since, trials
-from harness.results.runfolder import RECORD, TrialResult, write_record
+from harness.results.runfolder import RECORD, TrialResult, read_record, write_record
 from harness.results.store import fed, feed, rebuild
 from harness.watch.kinds import OutcomeKind
 from tests.unit.kernelroom import mounted
@@ -187,6 +187,31 @@ def test_a_listing_fits_a_narrow_terminal(ran: tuple[Path, Path], capsys: Captur
             sys.executable, argv, dimensions=(24, 60), env={**plain, "TERM": "xterm"}, encoding="utf-8"
         ).read()
         assert "2026" in shown and max(map(len, shown.splitlines())) <= 60, shown
+
+
+def test_what_a_selftest_provokes_is_listed_only_if_it_is_asked_for(tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    folder = made(tmp_path, "run", "2026-11-01T01:00:00Z", "oops", "oops < hs_oops")
+    record = read_record(folder)
+    result = {"cases": [{"as_expected": True}], "missed": [], "seconds": 1.0}
+    write_record(folder, {**record, "verb": "selftest", "result": result})
+    feed(store, folder)
+    with opened(store) as connection:
+        assert runs(connection, Filter(), 9)[0]["outcome"] == "1 of 1 as expected"
+        for ask in (trials, signatures, nights):
+            assert len(ask(connection, Filter(), 9)) == 0
+            assert len(ask(connection, Filter(verb="selftest"), 9)) == 1
+
+
+def test_a_matrix_names_the_kernels_of_its_cells(tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    folder = made(tmp_path, "run", "2026-11-01T01:00:00Z", "completed", arm="churn.landed+pmd.none.2")
+    write_record(folder, {**read_record(folder), "verb": "matrix", "state": "interrupted"})
+    (trial,) = folder.glob("trials/*")
+    write_record(trial, {**read_record(trial), "command": "hmm-harness run --kernel landed+pmd --seed 1"})
+    feed(store, folder)
+    with opened(store) as connection:
+        assert [row["kernel"] for row in trials(connection, Filter(), 9)] == ["landed+pmd"]
 
 
 def test_times_as_they_are_given() -> None:
