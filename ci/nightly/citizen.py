@@ -55,6 +55,8 @@ RESTARTS = "reboot: Restarting system"
 #: A guest that a scenario's limits are too tight for is slow, not ill.
 WELL = frozenset({OutcomeKind.COMPLETED, OutcomeKind.NOT_EXERCISED, OutcomeKind.STARVED})
 LIMIT_S = 1500.0
+#: It boots ten times as slowly as another guest.
+HELLO_S = 600.0
 #: KASAN keeps a ninth of the memory, and what is freed for a while.
 BOOT = {
     "memory_mb": 2048,
@@ -158,6 +160,7 @@ def plan_of(sample: Sample, kernel: BootableKernel, workshop: Workshop) -> Trial
         timeout_s=LIMIT_S,
         command="ci/nightly/run",
         image_mb=0,
+        hello_s=HELLO_S,
         after=AFTER,
     )
 

@@ -48,8 +48,6 @@ from harness.watch.watcher import Watcher
 INITRAMFS = "initramfs.cpio"
 #: What a suite of tests said, case by case, in a trial's folder.
 TESTS = "tests.json"
-#: A guest that has not said hello by then never will, s of host time under emulation.
-HELLO_LIMIT_S = 60.0
 #: Writing an image of the memory may take so long, s: it takes 0.6 s of a guest with 1 GB.
 IMAGE_LIMIT_S = 20.0
 #: Lines of a splat kept in the record.
@@ -84,6 +82,8 @@ class TrialPlan:
     confirm_s: float = 0.0
     #: The largest image of the memory that is kept of a trial which does not complete, MB; 0: none.
     image_mb: int = 64
+    #: A guest that has not said hello by then never will, s of host time under emulation.
+    hello_s: float = 60.0
     #: What init does when the stressor has ended. A step that fails, fails the trial.
     after: tuple[Step, ...] = ()
 
@@ -201,7 +201,7 @@ def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outco
         observer = Observer(guest, watcher_for(plan), plan.symbols(), folder, plan.boot.clock)
         observed = observer.observe(
             deadline,
-            hello_by=deadline.sooner(HELLO_LIMIT_S),
+            hello_by=deadline.sooner(plan.hello_s),
             on_hello=lambda hello: _check(hello, plan.boot),
             confirm_s=plan.confirm_s,
         )
