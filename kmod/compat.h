@@ -17,13 +17,11 @@
 #define HH_HUGE_PAGES		HPAGE_PMD_NR
 #define HH_PFN_COMPOUND		MIGRATE_PFN_COMPOUND
 #define HH_SELECT_COMPOUND	MIGRATE_VMA_SELECT_COMPOUND
-#define HH_SPLIT_OP(name)	.folio_split = name,
 #else
 #define HH_HUGE_ORDER		0
 #define HH_HUGE_PAGES		1
 #define HH_PFN_COMPOUND		0UL
 #define HH_SELECT_COMPOUND	0
-#define HH_SPLIT_OP(name)
 #endif
 
 /* False also where this machine's page tables cannot migrate them. */

@@ -123,7 +123,9 @@ static void hh_devmem_split(struct folio *head, struct folio *tail)
 
 static const struct dev_pagemap_ops hh_devmem_ops = {
 	HH_FREE_OP(hh_devmem_free_op),
-	HH_SPLIT_OP(hh_devmem_split)
+#if HH_COMPOUND
+	.folio_split = hh_devmem_split,
+#endif
 	.migrate_to_ram = hh_migrate_to_ram,
 };
 
