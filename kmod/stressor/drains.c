@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Others that empty the LRU batches of all CPUs: one thread for each way that
- * user space has.  lru_add_drain_all() holds a mutex of the whole machine, so that
- * they wait for each other, and whoever migrates for them.
+ * Others that empty the LRU batches of all CPUs: a process of its own, and in it
+ * one thread for each way that user space has.  lru_add_drain_all() holds a mutex
+ * of the whole machine, so that they wait for each other, and whoever migrates
+ * for them.
  *
- * Left out is fadvise(): it drains for files only whose pages can be dropped,
- * which no file system in memory has (mm/fadvise.c).
+ * Left out are fadvise(), which drains for files only whose pages can be dropped,
+ * and no file system in memory has such (mm/fadvise.c); and sealing a memfd, which
+ * drains its own CPU first, and all only for what that leaves (mm/memfd.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,20 +67,6 @@ static bool collapse(void)
 	return !madvise(memory, HUGE_PAGE, MADV_COLLAPSE);
 }
 
-/* A page in some batch looks pinned: it is drained before it is waited for. */
-static bool seal(void)
-{
-	int fd = memfd_create("drains", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	bool done;
-
-	if (fd < 0)
-		return false;
-	done = write(fd, "1", 1) == 1 &&
-	       !fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE);
-	close(fd);
-	return done;
-}
-
 /* Only its own CPU, but makes batches that others drain. */
 static bool lock_memory(void)
 {
@@ -92,27 +83,31 @@ static bool lock_memory(void)
 }
 
 const char *const drain_choices[] = {
-	"all", "drop_caches", "compact_memory", "collapse", "seal", "mlock",
-	NULL
+	"all", "drop_caches", "compact_memory", "collapse", "mlock", NULL
 };
 
-static struct drainer {
-	bool (*drain)(void);
-	pthread_t thread;
-	bool started;
-	atomic_ullong done;
-	atomic_ullong worst_ns;
-	__u64 reported;
-} drainers[] = {
-	{ .drain = drop }, { .drain = compact }, { .drain = collapse },
-	{ .drain = seal }, { .drain = lock_memory },
-};
+static bool (*const ways[])(void) = { drop, compact, collapse, lock_memory };
 
-static atomic_uint stopping;
+/* Shared with that process. */
+static struct drains {
+	atomic_uint stopping;
+	struct drainer {
+		atomic_ullong done;
+		atomic_ullong worst_ns;
+	} drainer[ARRAY_SIZE(ways)];
+} *drains;
 
-static const char *name_of(const struct drainer *drainer)
+static __u64 reported[ARRAY_SIZE(ways)];
+static pid_t process;
+
+static const char *name_of(size_t way)
 {
-	return drain_choices[1 + (drainer - drainers)];
+	return drain_choices[1 + way];
+}
+
+static bool is_chosen(size_t way)
+{
+	return !VALUE(DRAIN) || VALUE(DRAIN) == way + 1;
 }
 
 static void *drain(void *argument)
@@ -122,12 +117,11 @@ static void *drain(void *argument)
 		.tv_nsec = VALUE(DRAIN_PAUSE_US) % 1000000 * 1000,
 	};
 	struct drainer *drainer = argument;
+	size_t way = drainer - drains->drainer;
 
-	/* On the spinner's CPU it would be starved itself, and drain nothing. */
-	pin_to_cpu(VALUE(HOLDER_CPU));
-	while (!atomic_load(&stopping)) {
+	while (!atomic_load(&drains->stopping)) {
 		__u64 began = now_ns(), took;
-		bool good = drainer->drain();
+		bool good = ways[way]();
 
 		took = now_ns() - began;
 		if (took > atomic_load(&drainer->worst_ns))
@@ -138,40 +132,58 @@ static void *drain(void *argument)
 	return NULL;
 }
 
-int drains_start(void)
+/* Until they are to stop. */
+static int drain_all_ways(void)
 {
+	pthread_t threads[ARRAY_SIZE(ways)];
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(drainers); i++) {
-		struct drainer *drainer = &drainers[i];
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* On the spinner's CPU it would be starved itself, and drain nothing. */
+	pin_to_cpu(VALUE(HOLDER_CPU));
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
 		int error;
 
-		if (VALUE(DRAIN) && VALUE(DRAIN) != i + 1)
+		if (!is_chosen(i))
 			continue;
 		/* Once, to see whether this kernel can. */
-		error = drainer->drain() ? 0 : errno;
+		error = ways[i]() ? 0 : errno;
 		if (!error)
-			error = pthread_create(&drainer->thread, NULL, drain,
-					       drainer);
+			error = pthread_create(&threads[i], NULL, drain,
+					       &drains->drainer[i]);
 		if (error) {
-			report_error("drain", error, "%s",
-				     name_of(drainer));
-			drains_stop();
+			report_error("drain", error, "%s", name_of(i));
 			return EXIT_ENVIRONMENT;
 		}
-		drainer->started = true;
 	}
+	for (i = 0; i < ARRAY_SIZE(ways); i++)
+		if (is_chosen(i))
+			pthread_join(threads[i], NULL);
 	return EXIT_DONE;
 }
 
-void drains_stop(void)
+int drains_start(void)
 {
-	size_t i;
+	drains = mmap(NULL, sizeof(*drains), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	process = drains == MAP_FAILED ? -1 : fork();
+	if (process < 0) {
+		report_error("fork", errno, "no drains");
+		return EXIT_ENVIRONMENT;
+	}
+	if (!process)
+		_exit(drain_all_ways());
+	return EXIT_DONE;
+}
 
-	atomic_store(&stopping, 1);
-	for (i = 0; i < ARRAY_SIZE(drainers); i++)
-		if (drainers[i].started)
-			pthread_join(drainers[i].thread, NULL);
+int drains_stop(void)
+{
+	int status;
+
+	atomic_store(&drains->stopping, 1);
+	if (waitpid(process, &status, 0) != process || !WIFEXITED(status))
+		return EXIT_ENVIRONMENT;
+	return WEXITSTATUS(status);
 }
 
 void json_drains(struct json *json)
@@ -179,14 +191,13 @@ void json_drains(struct json *json)
 	size_t i;
 
 	json_open(json, "drains", '{');
-	for (i = 0; i < ARRAY_SIZE(drainers); i++) {
-		struct drainer *drainer = &drainers[i];
-		__u64 done = atomic_load(&drainer->done);
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		__u64 done = atomic_load(&drains->drainer[i].done);
 
-		if (!drainer->started)
+		if (!is_chosen(i))
 			continue;
-		json_number(json, name_of(drainer), done - drainer->reported);
-		drainer->reported = done;
+		json_number(json, name_of(i), done - reported[i]);
+		reported[i] = done;
 	}
 	json_close(json, '}');
 }
@@ -196,8 +207,8 @@ __u64 drains_worst_ns(void)
 	__u64 worst = 0;
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(drainers); i++)
-		if (atomic_load(&drainers[i].worst_ns) > worst)
-			worst = atomic_load(&drainers[i].worst_ns);
+	for (i = 0; i < ARRAY_SIZE(ways); i++)
+		if (atomic_load(&drains->drainer[i].worst_ns) > worst)
+			worst = atomic_load(&drains->drainer[i].worst_ns);
 	return worst;
 }

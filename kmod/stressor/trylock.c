@@ -718,7 +718,11 @@ static int trylock_run(const struct scenario *scenario)
 	ret = run.pressed ? drains_start() : EXIT_DONE;
 	if (!ret) {
 		ret = run_threads(&done);
-		drains_stop();
+		if (run.pressed) {
+			int stopped = drains_stop();
+
+			ret = ret ?: stopped;
+		}
 	}
 	restored = restore_fair_servers();
 	ret = ret ?: restored;

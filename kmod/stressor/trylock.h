@@ -78,10 +78,10 @@ bool spinner_passes(pid_t pid, __u32 step);
 /* Counted, not timed. */
 void trylock_delay(__u64 steps);
 
-/* drains.c: other callers of lru_add_drain_all(), on the holder's CPU. */
+/* drains.c: a process that calls lru_add_drain_all() on the holder's CPU. */
 extern const char *const drain_choices[];
 int drains_start(void);
-void drains_stop(void);
+int drains_stop(void);
 /* The calls since the last time, by name. */
 void json_drains(struct json *json);
 __u64 drains_worst_ns(void);

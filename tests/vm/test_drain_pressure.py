@@ -13,7 +13,7 @@ from tests.vm.conftest import Kernels, harness
 
 pytestmark = pytest.mark.vm
 
-DRAINS = {"drop_caches", "compact_memory", "collapse", "seal", "mlock"}
+DRAINS = {"drop_caches", "compact_memory", "collapse", "mlock"}
 
 
 def test_drains_from_elsewhere_hang_with_it(newest: Kernels, tmp_path: Path) -> None:
