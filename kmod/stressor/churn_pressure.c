@@ -173,9 +173,9 @@ static enum churn_result misbehave(struct churner *unused)
 				behave.to_ram[step].every =
 					2 + churn_random(&self) % 30;
 		}
-		if (churn_random(&self) & 1)
+		if (!(churn_random(&self) % 4))
 			behave.flags = HMM_HARNESS_BEHAVE_MUTEX;
-		behave.delay_us = churn_random(&self) % 100;
+		behave.delay_us = churn_random(&self) % 20;
 		if (ioctl(fd, HMM_HARNESS_BEHAVE, &behave))
 			result = RESULT_REFUSED;
 		close(fd);
