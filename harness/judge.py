@@ -215,7 +215,7 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
     if said.end and not bad_exit and not bad_end and not said.undone:
         if oracle.suite:
             return _of_suite(seen, suite_outcome(said.tests.report(), said.program, said.end, oracle))
-        return _ran_to_its_end(said, said.end, oracle)
+        return _ran_to_its_end(seen, said, said.end, oracle)
     if said.error:
         return _infra_error(f"the guest says: {'; '.join(said.errors)}", said.error)
     if bad_end and said.end and isinstance(said.end.message, End):
@@ -231,15 +231,22 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
     return _by_end(seen, said)
 
 
+def _host_starved(seen: Sequence[Observation]) -> Starved | None:
+    """Whether the host did not let the guest run, over the whole trial."""
+    return next((o for o in seen if isinstance(o, Starved) and o.about is None), None)
+
+
 def _of_suite(seen: Sequence[Observation], outcome: Outcome) -> Outcome:
     """The outcome, unless all that failed are time limits in a guest that the host did not let run."""
-    starved = next((o for o in seen if isinstance(o, Starved) and o.about is None), None)
+    starved = _host_starved(seen)
     if starved and outcome.tests and timed_out(outcome.tests):
         return _infra_error(f"{_overload(starved)}: {outcome.title}", starved)
     return outcome
 
 
-def _ran_to_its_end(said: Said, end: AgentMessage, oracle: Oracle) -> Outcome:
+def _ran_to_its_end(
+    seen: Sequence[Observation], said: Said, end: AgentMessage, oracle: Oracle
+) -> Outcome:
     """A guest that is well: what it did, and whether that was as much as it should be."""
     if oracle.needs_windows and said.windows == 0:
         title = f"the window was hit in none of {said.iterations} iterations"
@@ -250,6 +257,8 @@ def _ran_to_its_end(said: Said, end: AgentMessage, oracle: Oracle) -> Outcome:
         return Outcome(OutcomeKind.NOT_EXERCISED, title, decided_by=end)
     for limit in oracle.metrics:
         if crossed := limit.crossed(said.metrics[limit.name]):
+            if limit.timed and (starved := _host_starved(seen)):
+                return _infra_error(f"{_overload(starved)}: {crossed}", starved)
             signature = Signature(OutcomeKind.STARVED, (limit.name,))
             return Outcome(OutcomeKind.STARVED, crossed, signature, is_bug=True, decided_by=end)
     did = [f"{said.iterations} iterations"]
@@ -291,8 +300,7 @@ def _by_end(seen: Sequence[Observation], said: Said) -> Outcome:
         return _infra_error("the kernel said nothing at all", ended)
     if ended and ended.how == "exited":
         return Outcome(OutcomeKind.TARGET_LOST, "the guest ended without a word", decided_by=ended)
-    starved = next((o for o in seen if isinstance(o, Starved) and o.about is None), None)
-    if starved:
+    if starved := _host_starved(seen):
         return _infra_error(_overload(starved), starved)
     if not said.hello:
         return _infra_error("the kernel came up, but its init never said hello", ended)

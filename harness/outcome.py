@@ -40,6 +40,11 @@ class MetricLimit:
     above: float | None = None
     below: float | None = None
 
+    @property
+    def timed(self) -> bool:
+        """Whether a guest that the host did not let run would cross the limit as well."""
+        return self.unit in ("s", "ms", "us", "ns", "/s")
+
     def crossed(self, value: float) -> str:
         """How a value is beyond the limit, in words; empty if it is not."""
         if self.above is not None and value > self.above:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness.judge import judge
-from harness.outcome import Outcome, Signature
+from harness.outcome import MetricLimit, Oracle, Outcome, Signature
 from harness.scenario.catalogue import load_scenario
 from harness.target.protocol import GuestEnded, RawEvent
 from harness.watch.console import ConsoleEvent
@@ -42,7 +42,9 @@ def look(
     return Examination(host_s, since_s, proof, title, frames)
 
 
-def judged(events: Sequence[RawEvent | Examination], stall_s: float = 20.0) -> Outcome:
+def judged(
+    events: Sequence[RawEvent | Examination], stall_s: float = 20.0, oracle: Oracle = ORACLE
+) -> Outcome:
     watcher = Watcher(Thresholds(stall_s=stall_s), SYMBOLS)
     for event in events:
         if isinstance(event, Examination):
@@ -50,7 +52,7 @@ def judged(events: Sequence[RawEvent | Examination], stall_s: float = 20.0) -> O
         else:
             watcher.observe(event)
     watcher.close()
-    return judge(watcher.observations, ORACLE)
+    return judge(watcher.observations, oracle)
 
 
 # -- what a look decides -----------------------------------------------------------------------------------
@@ -210,6 +212,17 @@ def test_a_splat_is_believed_on_any_host() -> None:
     spin = starved(15.0, 0.1, "halted", "do_swap_page")
     outcome = judged([*BOOT, *spin, lockup(16.3, "f", cls=WARNING), STOPPED])
     assert outcome.kind is OutcomeKind.WARNING
+
+
+@pytest.mark.parametrize(
+    ("share", "unit", "kind"), [(0.1, "ms", "infra_error"), (0.1, "pages", "starved"), (0.9, "ms", "starved")]
+)
+def test_a_time_measured_in_a_starved_guest_says_nothing(share: float, unit: str, kind: str) -> None:
+    oracle = Oracle((), needs_windows=False, metrics=(MetricLimit("figure", unit, above=5.0),))
+    end = say(16.2, type="end", t=8.0, iterations=3, metrics={"figure": 7.0})
+    spin = starved(15.0, share, "halted", "do_swap_page")
+    outcome = judged([*BOOT, *spin, end, STOPPED], stall_s=100.0, oracle=oracle)
+    assert outcome.kind == kind and "figure 7" in outcome.title
 
 
 def test_an_idle_guest_is_not_starved() -> None:
