@@ -187,11 +187,15 @@ class Scenario(Frozen):
                 f"scenario {self.name} needs {self.needs.memory_mb} MB of memory, "
                 f"the guest has {boot.memory_mb}"
             )
+        taken: dict[Value, str] = {}
         for name, value in values.items():
-            if name == "spinner_cpu" and value == values.get("holder_cpu"):
-                raise UserError(f"spinner_cpu={value} must differ from holder_cpu")
-            if name.endswith("_cpu") and isinstance(value, int) and value >= boot.cpus:
+            if not name.endswith("_cpu") or not isinstance(value, int):
+                continue
+            if value >= boot.cpus:
                 raise UserError(f"{name}={value}, but the guest has CPUs 0 to {boot.cpus - 1}")
+            if value in taken:
+                raise UserError(f"{name}={value} must differ from {taken[value]}")
+            taken[value] = name
 
     def check_version(self, version: str) -> None:
         """UserError if a kernel of this version has nothing that the scenario is about."""

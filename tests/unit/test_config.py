@@ -211,6 +211,15 @@ def test_a_guest_that_cannot_run_the_scenario_is_refused_before_it_boots() -> No
         scenario.check(boot.model_copy(update={"cpus": 1}), scenario.values({}))
     with pytest.raises(UserError, match=r"spinner_cpu=5, but the guest has CPUs 0 to 1"):
         scenario.check(boot, scenario.values({"spinner_cpu": 5}))
+    for name, one, other in (
+        ("trylock-starvation", "holder_cpu", "spinner_cpu"),
+        ("lock-hog", "hog_cpu", "faulter_cpu"),
+        ("failed-migration", "holder_cpu", "waiter_cpu"),
+        ("two-devices", "first_cpu", "second_cpu"),
+    ):
+        scenario = load_scenario(name)
+        with pytest.raises(UserError, match=f"{other}=1 must differ from {one}"):
+            scenario.check(boot, scenario.values({one: 1}))
 
 
 def test_a_kernel_that_cannot_run_the_scenario_is_refused_before_it_boots() -> None:
