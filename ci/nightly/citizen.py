@@ -130,8 +130,9 @@ def samples(calls: int) -> Iterator[Sample]:
             }
             yield Sample("ioctl-fuzz", preempt, given, seed)
     for name in scenario_names():
-        if name != "ioctl-fuzz" and load_scenario(name).program == "stressor":
-            yield Sample(name, "none")
+        scenario = load_scenario(name)
+        if name != "ioctl-fuzz" and scenario.program == "stressor":
+            yield Sample(name, next(model for model in models if model in scenario.needs.preempt))
 
 
 def request_of(subject: Subject, workshop: Workshop) -> BuildRequest:
