@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "hmm_harness.h"
 #include "stressor.h"
@@ -105,4 +106,15 @@ int check_content(const char *process, __u64 iteration, const char *memory,
 		return EXIT_DONE;
 	report_corruption(process, iteration, memory, &mismatch);
 	return EXIT_CORRUPTION;
+}
+
+void wait_until_held(int fd, atomic_uint *passed)
+{
+	struct hmm_harness_window window = { 0 };
+	const struct timespec pause = { .tv_nsec = 200000 };
+
+	while (!ioctl(fd, HMM_HARNESS_WINDOW, &window) &&
+	       window.held != HMM_HARNESS_HELD_WAITING &&
+	       !atomic_load(passed))
+		nanosleep(&pause, NULL);
 }

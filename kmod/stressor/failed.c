@@ -20,7 +20,6 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "hmm_harness.h"
@@ -122,18 +121,6 @@ static const struct progress_counter *counters(void)
 
 /* --- the waiter --------------------------------------------------------- */
 
-/* The file is the holder's. */
-static void wait_for_hold(void)
-{
-	struct hmm_harness_window window = { 0 };
-	const struct timespec pause = { .tv_nsec = 200000 };
-
-	while (!ioctl(run.device, HMM_HARNESS_WINDOW, &window) &&
-	       window.held != HMM_HARNESS_HELD_WAITING &&
-	       !atomic_load(&run.shared->passed))
-		nanosleep(&pause, NULL);
-}
-
 static int wait_for_pages(int fd)
 {
 	struct hmm_harness_fault fault = {
@@ -172,7 +159,7 @@ static int waiter(void)
 		return EXIT_ENVIRONMENT;
 	set_and_wake(&run.shared->waiter, READY);
 	wait_while(&run.shared->go, 0, 0);
-	wait_for_hold();
+	wait_until_held(run.device, &run.shared->passed);
 	ret = wait_for_pages(fd);
 	set_and_wake(&run.shared->waiter, THROUGH);
 	return ret ?: check_content("waiter", progress.iteration, run.memory,

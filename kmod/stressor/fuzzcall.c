@@ -118,7 +118,7 @@ static const struct request requests[] = {
 	}, COMMON | ERROR(EBUSY) },
 	{ "HOLD", HMM_HARNESS_HOLD, 8, &hold, {
 		RANGE_OF(hold),
-		FIELD(NUMBER, hold.kind, HMM_HARNESS_HOLD_FAULT),
+		FIELD(NUMBER, hold.kind, HMM_HARNESS_HOLD_FAULT_ONLY),
 		FIELD(POSITIVE, hold.timeout_ms, WAIT_MS),
 	}, RANGED },
 	{ "BEHAVE", HMM_HARNESS_BEHAVE, 3, &behave, {

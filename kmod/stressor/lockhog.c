@@ -225,7 +225,10 @@ static int start_hog(void)
 	}
 	while (hog_locks() == before && now_ns() < end)
 		usleep(100);
-	return EXIT_DONE;
+	if (hog_locks() != before)
+		return EXIT_DONE;
+	report_error("hog", 0, "never had the lock");
+	return EXIT_ENVIRONMENT;
 }
 
 static int end_hog(void)

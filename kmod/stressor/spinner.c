@@ -12,7 +12,6 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "trylock.h"
@@ -54,18 +53,6 @@ static int child_verify(void)
 		return EXIT_CORRUPTION;
 	}
 	return EXIT_DONE;
-}
-
-/* The file is the holder's; until the holder is past it at the latest. */
-static void wait_for_hold(void)
-{
-	struct hmm_harness_window window = { 0 };
-	const struct timespec pause = { .tv_nsec = 200000 };
-
-	while (!ioctl(run.device, HMM_HARNESS_WINDOW, &window) &&
-	       window.held != HMM_HARNESS_HELD_WAITING &&
-	       !atomic_load(&run.shared->passed))
-		nanosleep(&pause, NULL);
 }
 
 /* No page beyond those that the holder has locked. */
@@ -113,7 +100,7 @@ static void spin(__u64 steps)
 	set_and_wake(&shared->awake, 1);
 	wait_while(&shared->order, WAKE, SPIN_NS);
 	if (run.forced)
-		wait_for_hold();
+		wait_until_held(run.device, &run.shared->passed);
 	trylock_delay(steps);
 	start = now_ns();
 	shared->fault_error = ioctl(fd, HMM_HARNESS_FAULT, &fault) ? errno : 0;

@@ -153,6 +153,8 @@ int device_behave(int fd, struct hmm_harness_behave *behave);
 int move_to_device(int fd, const char *memory, size_t pages);
 int check_content(const char *process, __u64 iteration, const char *memory,
 		  size_t pages, __u64 key);
+/* Until the module holds a batch of this file, or its holder has passed. */
+void wait_until_held(int fd, atomic_uint *passed);
 
 /* samples.c */
 struct samples {

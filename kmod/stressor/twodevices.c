@@ -94,7 +94,8 @@ static const struct progress_counter *counters(void)
 
 /* --- a contender -------------------------------------------------------- */
 
-static bool all_own(int fd, unsigned char *bytes)
+/* EXIT_DONE, and whether the device has all of it. */
+static int look(int fd, unsigned char *bytes, bool *own)
 {
 	struct hmm_harness_snapshot snapshot = {
 		.addr = (uintptr_t)run.memory,
@@ -104,14 +105,20 @@ static bool all_own(int fd, unsigned char *bytes)
 	};
 	size_t i;
 
-	/* EBUSY: it did not hold still, so it was not all ours. */
-	if (ioctl(fd, HMM_HARNESS_SNAPSHOT, &snapshot))
-		return false;
+	*own = false;
+	if (ioctl(fd, HMM_HARNESS_SNAPSHOT, &snapshot)) {
+		/* It did not hold still, so it was not all ours. */
+		if (errno == EBUSY)
+			return EXIT_DONE;
+		report_error("ioctl", errno, "SNAPSHOT");
+		return EXIT_ENVIRONMENT;
+	}
 	for (i = 0; i < VALUE(PAGES); i++)
 		if ((bytes[i] & HMM_HARNESS_PAGE_KIND) !=
 		    HMM_HARNESS_PAGE_DEVICE)
-			return false;
-	return true;
+			return EXIT_DONE;
+	*own = true;
+	return EXIT_DONE;
 }
 
 static int attempt(int fd, struct contender *self, unsigned char *bytes)
@@ -126,6 +133,8 @@ static int attempt(int fd, struct contender *self, unsigned char *bytes)
 		.addr = (uintptr_t)run.memory,
 		.length = VALUE(PAGES) * page_size,
 	};
+	bool own;
+	int ret;
 
 	atomic_fetch_add(&self->attempts, 1);
 	if (ioctl(fd, HMM_HARNESS_FAULT, &fault)) {
@@ -140,9 +149,10 @@ static int attempt(int fd, struct contender *self, unsigned char *bytes)
 		report_error("ioctl", errno, "MIGRATE_TO_DEVICE");
 		return EXIT_ENVIRONMENT;
 	}
-	if (all_own(fd, bytes))
+	ret = look(fd, bytes, &own);
+	if (own)
 		atomic_fetch_add(&self->rounds, 1);
-	return EXIT_DONE;
+	return ret;
 }
 
 static void meet(void)
