@@ -244,9 +244,7 @@ def _of_suite(seen: Sequence[Observation], outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _ran_to_its_end(
-    seen: Sequence[Observation], said: Said, end: AgentMessage, oracle: Oracle
-) -> Outcome:
+def _ran_to_its_end(seen: Sequence[Observation], said: Said, end: AgentMessage, oracle: Oracle) -> Outcome:
     """A guest that is well: what it did, and whether that was as much as it should be."""
     if oracle.needs_windows and said.windows == 0:
         title = f"the window was hit in none of {said.iterations} iterations"
