@@ -73,15 +73,17 @@ bool fuzz_percent(struct fuzz_random *random, unsigned int percent)
 	return fuzz_below(random, 100) < percent;
 }
 
+static bool goes_on(__u64 limit)
+{
+	return atomic_load(&self.shared->wrong) < ENOUGH &&
+	       atomic_load(&self.shared->tickets) < limit;
+}
+
 /* One more call, if the run and this process have one left. */
 static bool take_ticket(__u64 limit)
 {
-	struct fuzz_shared *shared = self.shared;
-
-	if (atomic_load(&shared->wrong) >= ENOUGH ||
-	    atomic_load(&shared->tickets) >= limit)
-		return false;
-	return atomic_fetch_add(&shared->tickets, 1) < self.budget;
+	return goes_on(limit) &&
+	       atomic_fetch_add(&self.shared->tickets, 1) < self.budget;
 }
 
 /* A child of one thread: it has the files of the parent, not its memory. */
@@ -227,7 +229,7 @@ static bool run_processes(void)
 			return good;
 		good &= ended_well(status);
 		for (i = 0; i < VALUE(PROCESSES); i++)
-			if (pids[i] == pid && good && take_ticket(self.budget))
+			if (pids[i] == pid && good && goes_on(self.budget))
 				pids[i] = start_process(number++);
 	}
 }
