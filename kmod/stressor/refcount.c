@@ -232,24 +232,23 @@ static int check_read(__u64 number, __u64 key)
 }
 
 /* What it took, and what it came to. */
-static int account(__u64 number, const struct hmm_harness_stats *before)
+static int account(__u64 number, const struct hmm_harness_stats *before,
+		   const struct hmm_harness_stats *after)
 {
 	__u64 first = atomic_load(&turn.first_ns), gathered, calls, moved;
-	struct hmm_harness_stats after;
 	struct json json;
 	double ms;
 	int ret;
 
-	ret = device_stats(run.device, &after);
-	ret = ret ?: look_at_gathering(&gathered);
+	ret = look_at_gathering(&gathered);
 	if (ret)
 		return ret;
 	/* Two CPUs' clocks are not quite the same. */
 	ms = first > before->clock_ns ? (first - before->clock_ns) / 1e6 : 0;
 	if (!first)
 		ms = VALUE(LIMIT_MS);
-	calls = after.migrate_to_ram - before->migrate_to_ram - gathered;
-	moved = after.migrations_to_system - before->migrations_to_system;
+	calls = after->migrate_to_ram - before->migrate_to_ram - gathered;
+	moved = after->migrations_to_system - before->migrations_to_system;
 	run.calls += calls;
 	run.migrations += moved;
 	run.home += !!moved;
@@ -268,22 +267,29 @@ static int account(__u64 number, const struct hmm_harness_stats *before)
 	return samples_add(&run.success_ms, ms) ? EXIT_DONE : EXIT_ENVIRONMENT;
 }
 
-static void read_by_all(void)
+/* What comes once they are stopped is not counted: the last has no rivals. */
+static int read_by_all(struct hmm_harness_stats *after)
 {
+	bool over;
+	int ret;
+
 	atomic_store(&progress.phase, PHASE_READ);
 	turn.page_faults = page_faults();
 	begin_turn();
-	if (!wait_while_for(&turn.over, 0, VALUE(LIMIT_MS) * 1000000)) {
+	over = wait_while_for(&turn.over, 0, VALUE(LIMIT_MS) * 1000000);
+	turn.page_faults = page_faults() - turn.page_faults;
+	ret = device_stats(run.device, after);
+	if (!over) {
 		atomic_store(&progress.phase, PHASE_STOP);
 		stop_readers();
 	}
-	turn.page_faults = page_faults() - turn.page_faults;
+	return ret;
 }
 
 static int iterate(__u64 number)
 {
 	__u64 key = mix64(VALUE(SEED)) ^ mix64(~number);
-	struct hmm_harness_stats before;
+	struct hmm_harness_stats before, after;
 	int ret;
 
 	atomic_store(&progress.iteration, number);
@@ -295,8 +301,8 @@ static int iterate(__u64 number)
 	ret = ret ?: device_stats(run.device, &before);
 	if (ret)
 		return ret;
-	read_by_all();
-	ret = account(number, &before);
+	ret = read_by_all(&after);
+	ret = ret ?: account(number, &before, &after);
 	atomic_store(&progress.phase, PHASE_VERIFY);
 	return ret ?: check_read(number, key);
 }
