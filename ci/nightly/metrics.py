@@ -56,21 +56,33 @@ def told(cell: CellFacts | None, words: Callable[[Mapping[str, float]], str]) ->
 
 
 def refcount(done: MatrixResult) -> str:
-    """Readers against what the driver does: faults for each page that came home, and how many did."""
+    """Readers against what the driver does: faults for each page that came home, and the time that took."""
     parts = []
     for kernel in done.kernels:
-        mine = {
-            (int(cell.set["threads"]), str(cell.set["mutex"]), int(cell.set["delay_us"])): cell
-            for cell in done.cells
-            if cell.kernel == kernel.name
-        }
-        rows = [
-            [str(threads), *(told(mine.get((threads, *driver)), _faults) for driver in DRIVERS)]
-            for threads in sorted({key[0] for key in mine})
-        ]
-        parts.append(f"{kernel.name} ({', '.join(kernel.patches) or 'as shipped'}):\n")
-        parts.append(table(["threads", *DRIVERS.values()], rows))
+        changes = ", ".join(kernel.patches) or "as shipped"
+        for what, words in (
+            ("calls for each page that came home", _faults),
+            ("median time to success, ms", _time),
+        ):
+            parts += [f"{kernel.name} ({changes}), {what}:\n", _by_driver(done, kernel.name, words)]
     return "\n".join(parts)
+
+
+def _by_driver(done: MatrixResult, kernel: str, words: Callable[[Mapping[str, float]], str]) -> str:
+    mine = {
+        (int(cell.set["threads"]), str(cell.set["mutex"]), int(cell.set["delay_us"])): cell
+        for cell in done.cells
+        if cell.kernel == kernel
+    }
+    rows = [
+        [str(threads), *(told(mine.get((threads, *driver)), words) for driver in DRIVERS)]
+        for threads in sorted({key[0] for key in mine})
+    ]
+    return table(["threads", *DRIVERS.values()], rows)
+
+
+def _time(metrics: Mapping[str, float]) -> str:
+    return f"{metrics['success_ms']:.0f}" if metrics["home_percent"] else "never"
 
 
 def _faults(metrics: Mapping[str, float]) -> str:
