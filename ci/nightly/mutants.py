@@ -33,6 +33,7 @@ from harness.experiment.kernels import finish_kernel
 from harness.experiment.options import BUILD_LIMIT_S, Workshop
 from harness.experiment.trial import run_trial
 from harness.kmod import build_guest_programs
+from harness.results.runfolder import TrialResult, all_finished
 from harness.watch.kinds import OutcomeKind
 from harness.yamlfile import load_yaml
 
@@ -79,8 +80,19 @@ def load_mutants() -> tuple[Mutant, ...]:
     return load_yaml(Path(__file__).with_suffix(".yaml"), MutantFile).mutants
 
 
+def noticed(mutant: Mutant, result: TrialResult) -> bool:
+    """Whether the trial failed, and in the way that it had to."""
+    return result.kind is not OutcomeKind.COMPLETED and bool(re.search(mutant.shows, result.title))
+
+
+def row(mutant: Mutant, result: TrialResult) -> str:
+    """One row of the report's table."""
+    verdict = str(result.kind) if noticed(mutant, result) else f"{result.kind}: not noticed"
+    return f"| {mutant.name} | {mutant.file} | {verdict} | {result.title} | {result.seconds:.0f} |"
+
+
 def main() -> int:
-    """Try all mistakes and write the report after each, so that a night cut short leaves what it has."""
+    """Try all mistakes; the report has those of earlier tries of the day, too."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where evidence goes")
     parser.add_argument("--only", default="", metavar="WORD", help="mistakes with this in their name")
@@ -94,8 +106,6 @@ def main() -> int:
         f"# Mistakes that the fuzzer must notice, night of {date}\n\n`ci/nightly/mutants.py`: "
         f"{CALLS} random ioctls each, on {request.tree.description} with qemu/kconfig/debug.config.\n\n{HEAD}"
     )
-    rows = []
-    good = True
     for index, mutant in enumerate(load_mutants(), start=1):
         if arguments.only not in mutant.name:
             continue
@@ -111,14 +121,13 @@ def main() -> int:
             arm=mutant.name, index=index, after=SCANS if mutant.scan else (),
         )  # fmt: skip
         result = run_trial(plan, out)
-        noticed = result.kind is not OutcomeKind.COMPLETED and bool(re.search(mutant.shows, result.title))
-        good = good and noticed
-        verdict = f"{result.kind}" if noticed else f"{result.kind}: not noticed"
-        rows.append(f"| {mutant.name} | {mutant.file} | {verdict} | {result.title} | {result.seconds:.0f} |")
-        print(f"{mutant.name}: {verdict}: {result.title}", file=sys.stderr)
-        REPORTS.mkdir(exist_ok=True)
-        write_atomically(REPORTS / f"{date}-mutants.md", (title + "\n".join(rows) + "\n").encode())
-    return 0 if good else 1
+        print(row(mutant, result), file=sys.stderr)
+    results = {result.arm: result for _, result in all_finished(out)}
+    done = [(mutant, results[mutant.name]) for mutant in load_mutants() if mutant.name in results]
+    rows = "".join(f"{row(mutant, result)}\n" for mutant, result in done)
+    REPORTS.mkdir(exist_ok=True)
+    write_atomically(REPORTS / f"{date}-mutants.md", (title + rows).encode())
+    return 0 if all(noticed(mutant, result) for mutant, result in done) else 1
 
 
 if __name__ == "__main__":
