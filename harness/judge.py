@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeGuard
 
-from harness.guest.protocol import Corruption, End, Exit
+from harness.guest.protocol import CHECK_FAILED, Corruption, End, Exit
 from harness.outcome import Oracle, Outcome, Signature, on_stack
 from harness.suite import suite_outcome, timed_out
 from harness.watch.console import ConsoleEvent
@@ -216,6 +216,10 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
         if oracle.suite:
             return _of_suite(seen, suite_outcome(said.tests.report(), said.program, said.end, oracle))
         return _ran_to_its_end(seen, said, said.end, oracle)
+    if CHECK_FAILED in _statuses(said):
+        title = f"the stressor found: {'; '.join(said.errors) or 'a check that failed'}"
+        signature = Signature(OutcomeKind.TEST_FAILED, ("check",))
+        return Outcome(OutcomeKind.TEST_FAILED, title, signature, decided_by=said.error or said.end)
     if said.error:
         return _infra_error(f"the guest says: {'; '.join(said.errors)}", said.error)
     if bad_end and said.end and isinstance(said.end.message, End):
@@ -229,6 +233,12 @@ def _without_failure(seen: Sequence[Observation], said: Said, oracle: Oracle) ->
     if stall and not said.moved_after(stall.host_s):
         return _no_progress(stall, [o for o in seen if isinstance(o, Examination)])
     return _by_end(seen, said)
+
+
+def _statuses(said: Said) -> list[int]:
+    """What the stressor said that it would exit with, and what it did."""
+    messages = [observation.message for observation in (said.end, said.exit) if observation]
+    return [message.status for message in messages if isinstance(message, End | Exit)]
 
 
 def _host_starved(seen: Sequence[Observation]) -> Starved | None:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
+#: What the stressor exits with when it found something wrong, but no changed data (stressor.h, EXIT_CHECK).
+CHECK_FAILED = 4
 #: The version of this protocol that init announces in its `hello`.
 PROTOCOL = 1
 _SHOWN = 200

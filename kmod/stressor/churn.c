@@ -336,6 +336,7 @@ static int open_all(int *devices)
 		devices[i] = open_device(i);
 		if (devices[i] < 0 && (!i || errno != ENOENT)) {
 			report_error("device", errno, "/dev/hmm_harness%u", i);
+			churn_devices = i;
 			return EXIT_ENVIRONMENT;
 		}
 		if (devices[i] < 0)

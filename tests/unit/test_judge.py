@@ -366,3 +366,10 @@ def test_a_hang_is_a_hang_whatever_was_measured() -> None:
     end = say(9.0, type="end", t=8.0, iterations=20, metrics={"wait": 500.0, "rounds": 5.0})
     outcome = judged([*RAN, lockup(8.5, *SPIN), end, ended(9.5, EXITED)], METRIC_ORACLE)
     assert (outcome.kind, outcome.is_bug) == (OutcomeKind.SOFT_LOCKUP, False)
+
+
+def test_what_a_check_of_the_stressor_finds_is_the_kernels_failure() -> None:
+    leak = say(8.9, type="error", t=8.9, what="leak", errno=0, text="3 pages in use")
+    outcome = judged([*RAN, leak, *done(2, host_s=9.0, status=4)])
+    assert (outcome.kind, str(outcome.signature)) == (OutcomeKind.TEST_FAILED, "test_failed < check")
+    assert "leak: 3 pages in use" in outcome.title and outcome.is_failure and not outcome.is_bug
