@@ -104,7 +104,7 @@ def _cells(done: MatrixResult, label: str, kernel: str = "") -> list[CellFacts]:
 def _summary(cells: Sequence[CellFacts], notes: _Notes) -> str:
     tried = [cell for cell in cells if cell.state in ("done", "failed")]
     if not tried:
-        return "n/a" if any(cell.state == "not applicable" for cell in cells) else "-"
+        return "n/a" if cells and all(cell.state == "not applicable" for cell in cells) else "-"
     answered = sum(cell.answered for cell in tried)
     if not answered:
         return ", ".join(dict.fromkeys(str(kind) for cell in tried for kind in cell.outcomes)) or "failed"
