@@ -111,7 +111,7 @@ class Session:
         results: list[TrialResult] = []
         for index in range(1, cell.trials + 1):
             result = done.get((cell.arm, index))
-            if result is None:
+            if result is None or result.kind is OutcomeKind.INFRA_ERROR:  # the machine may be well by now
                 self._progress.table(HEADER, self._rows, running=f"{cell.arm}, trial {index}; {self._left()}")
                 try:
                     result = run_trial(self._plan(cell, index, kernel), self._folder)

@@ -170,7 +170,7 @@ def _to_resume(arguments: argparse.Namespace) -> tuple[Path, Matrix, dict[str, A
     record = read_record(folder)
     if record.get("verb") != "matrix":
         raise UserError(f"{folder} is not the folder of a matrix", hint=f"give the one that holds {MATRIX}")
-    if record["state"] == "finished":
+    if record["state"] == "finished" and record["result"]["complete"]:
         raise UserError(f"{folder} is finished", hint=f"see {folder}/report.md")
     names = {"matrix": "a matrix", "scenarios": "--scenario", "kernels": "--kernel"}
     given = ("matrix", "tree", "trials", "scenarios", "kernels")
