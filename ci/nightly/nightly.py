@@ -43,6 +43,10 @@ SAMPLES = (
     Sample("newest, preempt=full: nothing to see", ("--preempt", "full"), "not_reproduced"),
     Sample("6.12, preempt=none", ("linux-6.12",)),
     Sample("newest, q35", ("--machine", "q35")),
+    Sample("huge pages, preempt=none", ("linux-7-pmd",)),
+    Sample("huge pages, preempt=voluntary", ("linux-7-pmd", "--preempt", "voluntary")),
+    Sample("huge pages, as shipped, preempt=full", ("linux-7-pmd-stock",)),
+    Sample("huge pages, as shipped, preempt=lazy", ("linux-7-pmd-stock", "--preempt", "lazy")),
 )
 
 
