@@ -104,7 +104,7 @@ static struct {
 	__u64 key;
 	struct shared *shared;
 	atomic_ullong cases, tries;
-	__u64 windows, failures;
+	__u64 windows, untested, failures;
 } run;
 
 static struct progress progress = { .phases = phases };
@@ -368,7 +368,10 @@ static int run_case(__u64 number, const struct failing *failing,
 	result->tries = atomic_load(&run.tries) - tries;
 	result->attempts = atomic_load(&run.shared->attempts) - attempts;
 	run.failures += result->failures;
-	run.windows += result->failures && result->stuck;
+	if (result->failures == VALUE(FAILURES) && result->stuck)
+		run.windows++;
+	else
+		run.untested++;
 	atomic_fetch_add(&run.cases, 1);
 	return EXIT_DONE;
 }
@@ -433,6 +436,7 @@ static void report_end(__u64 done, int status, __u64 leaked)
 		json_open(&json, "metrics", '{');
 		json_metric(&json, "leaked_pages", leaked);
 		json_metric(&json, "failures", run.failures);
+		json_metric(&json, "untested_cases", run.untested);
 		json_close(&json, '}');
 	}
 	json_send(&json);

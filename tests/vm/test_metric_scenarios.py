@@ -67,6 +67,7 @@ def test_whoever_waits_for_a_holder_that_fails_gets_its_pages(linux_6_12: Kernel
     kernel = linux_6_12.experiment.arms["unfixed"].kernel
     status, result = run(kernel, "failed-migration", "failures=2", "iterations=1", out=tmp_path)
     assert (status, result["outcome"], result["metrics"]["leaked_pages"]) == (0, "completed", 0)
+    assert (result["windows"], result["metrics"]["untested_cases"]) == (6, 0)
     (iteration,) = said(Path(result["evidence"]), "iteration")
     cases = {(case["holder"], case["step"]): case for case in iteration["cases"]}
     assert set(cases) == {
