@@ -17,6 +17,8 @@ pytestmark = pytest.mark.vm
 def run(kernel: str, scenario: str, *settings: str, out: Path) -> tuple[int, dict[str, Any]]:
     words = [word for setting in settings for word in ("--set", setting)]
     ran = harness("run", "--kernel", kernel, "--scenario", scenario, *words, "--json", out=out)
+    if ran.status == 3 and "host overloaded" in str(ran.json["title"]):
+        pytest.skip(str(ran.json["title"]))  # what is measured then says nothing, and the harness says so
     assert ran.status in (0, 1), ran.err
     return ran.status, ran.json
 
