@@ -86,7 +86,7 @@ def test_killed_it_goes_on_and_a_kernel_that_does_not_compile_fails_its_cells_on
     assert alone["state"] == "not applicable" and "needs 2 CPUs" in alone["reason"]
     # Whoever waits for the page faults once more; whoever spins, for as long as the driver takes.
     cost = {arm: cells[("cost", arm, "none")]["metrics"] for arm in ("unfixed", "fixed")}
-    assert cost["fixed"]["two_cpu_faults_faults"] == pytest.approx(2.0, abs=0.5)
+    assert 2 <= cost["fixed"]["two_cpu_faults_faults"] <= 4
     assert cost["unfixed"]["two_cpu_faults_faults"] > 5 * cost["fixed"]["two_cpu_faults_faults"]
     markdown = (folder / "report.md").read_text()
     assert "1/1 livelock" in markdown and "(1.00x)" in markdown
