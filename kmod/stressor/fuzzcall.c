@@ -137,7 +137,7 @@ static const struct request requests[] = {
 		EVERY_OF(behave.to_device[HMM_HARNESS_STEP_REFERENCE]),
 		EVERY_OF(behave.to_device[HMM_HARNESS_STEP_COPY]),
 	}, COMMON | ERROR(ERANGE) },
-	{ "HOG", HMM_HARNESS_HOG, 5, &hog, {
+	{ "HOG", HMM_HARNESS_HOG, 8, &hog, {
 		FIELD(ADDRESS, hog.addr, 0),
 		FIELD(POSITIVE, hog.on_us, 1000),
 		FIELD(NUMBER, hog.off_us, 1000),
@@ -383,7 +383,7 @@ void fuzz_call(struct fuzz_thread *thread)
 	int fd;
 
 	/* Often the last one again: a hold waits for just its range. */
-	if (!fuzz_percent(random, 35))
+	if (!fuzz_percent(random, 55))
 		thread->range = fuzz_range(random);
 	range = thread->range;
 	size = _IOC_SIZE(number);
