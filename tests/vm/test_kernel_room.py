@@ -147,7 +147,10 @@ def test_arms_of_7(tree7: KernelTree, cache: Cache, tmp_path: Path) -> None:
     assert "no_such_name" in caught.value.message
     assert "^~" in caught.value.message
 
-    # The folder's name makes it a content that was not built before.
+    # The folder's name makes it a content that was not built before; whatever was built last, the objects are
+    # of a kernel like this one then.
+    before = with_line(f'\tstatic const char mark[] __used = "{tmp_path} before";')
+    build_kernel(BuildRequest(tree7, (*named(tree7, CHOICE), before), FRAGMENTS), cache, Notes(), deadline)
     unique = with_line(f'\tstatic const char mark[] __used = "{tmp_path}";')
     notes = Notes()
     changed = build_kernel(
