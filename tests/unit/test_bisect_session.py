@@ -30,11 +30,10 @@ from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage, TrialPlan, fingerprint
 from harness.guest.preempt import PreemptionError
 from harness.progress import Progress
-from harness.results.report import report_text
 from harness.results.runfolder import TrialResult, arm_of, open_record
 from harness.scenario.catalogue import scenario_values
 from harness.watch.kinds import OutcomeKind
-from tests.unit.schemas import defects
+from tests.unit.bisectroom import bisection_text
 
 COUNT = 16
 NAMES = tuple(f"{number:02x}" * 20 for number in range(1, COUNT + 1))
@@ -101,14 +100,6 @@ class Quiet:
 
     def note(self, text: str) -> None:
         """Nobody looks."""
-
-
-def bisection_text(done: Bisection) -> str:
-    """What is printed, from what the run's folder records."""
-    record = {"schema": 1, "state": "finished", "verb": "bisect", "key": "", "reproduce": ""}
-    assert defects("run", {**record, "result": bisection_json(done)}) == []
-    trials = [result for name in done.records.kernels for result in done.trials(name)]
-    return report_text("bisect", bisection_json(done), trials, done.folder)
 
 
 def outcome(kind: str, *, bug: bool = False, signature: str = "") -> TrialResult:
