@@ -14,7 +14,7 @@ from typing import Literal
 
 from harness.disk import disk_errors
 from harness.errors import InfraError, UserError
-from harness.results.lock import at_work
+from harness.results.lock import alone_in
 from harness.results.reading import RunRecord
 from harness.results.runfolder import RECORD, read_record, utc_now, write_record
 from harness.results.store import begun_of
@@ -91,17 +91,16 @@ def carry_out(pruned: Pruned) -> None:
     folder = pruned.run.folder
     if pruned.fate == "kept":
         return
-    if at_work(folder):
-        raise UserError(f"another harness is at work in {folder}")
     records = (folder, *(trial.folder for trial in pruned.run.trials)) if pruned.fate == "evidence" else ()
-    # First said, then done: whoever finds the rest knows why. A full disk takes it afterwards only.
-    with contextlib.suppress(InfraError):
+    with alone_in(folder):
+        # First said, then done: whoever finds the rest knows why. A full disk takes it afterwards only.
+        with contextlib.suppress(InfraError):
+            _mark(records)
+        places = [folder] if pruned.fate == "all" else list(_evidence(folder))
+        for place in places:
+            with disk_errors(place):
+                shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
         _mark(records)
-    places = [folder] if pruned.fate == "all" else list(_evidence(folder))
-    for place in places:
-        with disk_errors(place):
-            shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
-    _mark(records)
 
 
 def _mark(folders: Sequence[Path]) -> None:
