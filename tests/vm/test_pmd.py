@@ -50,6 +50,7 @@ def test_one_iteration_decides(newest: Kernels, tmp_path: Path, window: str) -> 
     assert_a_cycle_over_a_pmd(failed[0])
 
 
+@pytest.mark.nightly
 def test_the_kernel_as_shipped_livelocks_under_full_preemption_for_a_real_time_spinner(
     newest: Kernels, tmp_path: Path
 ) -> None:

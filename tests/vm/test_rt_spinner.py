@@ -38,6 +38,7 @@ def test_without_the_fair_server_it_hangs_in_a_proven_circle(
     assert (result["outcome"], result["is_bug"], result["proof"]) == ("livelock", True, "cycle"), result
 
 
+@pytest.mark.nightly
 def test_lazy_preemption_is_no_better(newest: Kernels, tmp_path: Path) -> None:
     """On a kernel as x86 has it from 7.0 on, without the enabler."""
     result = run("stock-without-wait", tmp_path, "lazy", "fair_server=off").json
