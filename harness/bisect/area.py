@@ -47,6 +47,10 @@ class Area:
         self._cache = cache
         self._commit = ""
 
+    @property
+    def _git_lock(self) -> str:
+        return f"bisect-{self.folder.name}-git"
+
     def git(
         self,
         *words: str,
@@ -54,9 +58,14 @@ class Area:
         env: Mapping[str, str] | None = None,
         git_dir: Path | None = None,
     ) -> Completed:
-        """Run git on the area; its standard error is kept apart."""
+        """Run git on the area; its standard error is kept apart.
+
+        git holds a lock: one that outlives a killed harness can be waited for.
+        """
+        lock = self._cache.folder("locks") / f"{self._git_lock}.lock"
+        command = git_command(*_OPTIONS, f"--git-dir={git_dir or self.git_dir}", *words)
         return run(
-            git_command(*_OPTIONS, f"--git-dir={git_dir or self.git_dir}", *words),
+            ["flock", "--no-fork", str(lock), *command],
             deadline=self.deadline,
             env={**QUIET, "GIT_NO_REPLACE_OBJECTS": "1", **(env or {})},
             check=check,
@@ -93,7 +102,7 @@ class Area:
             with self._cache.making(self.folder) as draft:
                 words = ("init", "--quiet", "--bare", "--template=", str(draft / "git"))
                 run(git_command(*words), deadline=self.deadline, env=QUIET)
-        with disk_errors(self.folder):
+        with self._cache.lock(self._git_lock, self.deadline), disk_errors(self.folder):
             for stale in (*self.git_dir.rglob("*.lock"), *self.git_dir.glob("objects/pack/tmp_*")):
                 stale.unlink()
         if self.local is not None:

@@ -25,7 +25,8 @@ from tests.unit.kernelroom import Notes
 pytestmark = pytest.mark.vm
 
 CATALOGUE = Catalogue.load()
-FRAGMENTS = (asset("qemu", "kconfig", "base.config"), asset("qemu", "kconfig", "microvm.config"))
+#: As every kernel of the experiments has them, so that none more is built here.
+FRAGMENTS = tuple(asset("qemu", "kconfig", f"{name}.config") for name in ("base", "microvm", "voluntary"))
 CHOICE = "x86-preempt-choice"
 WITHOUT = "trylock-starvation/without-wait"
 TRYLOCK = "trylock-starvation/trylock-device-page"
@@ -115,7 +116,7 @@ def test_what_upstream_forbids_is_named_without_the_enabler(tree7: KernelTree, c
     with pytest.raises(UserError) as caught:
         build_kernel(BuildRequest(tree7, (), FRAGMENTS), cache, Notes(), Deadline.after(600))
     assert re.search(
-        r"base\.config:\d+: CONFIG_PREEMPT_VOLUNTARY=y did not take "
+        r"voluntary\.config:\d+: CONFIG_PREEMPT_VOLUNTARY=y did not take "
         r".*!ARCH_HAS_PREEMPT_LAZY \[=y\] is not met .*"
         r"it is selected by X86 \(arch/x86/Kconfig:\d+\)",
         caught.value.message,
