@@ -154,7 +154,7 @@ class Session:
 
 
 class _Spent:
-    """What builds and trials took in this session, s."""
+    """What builds and trials took since the matrix was begun or resumed, s."""
 
     def __init__(self) -> None:
         self.builds: list[float] = []
