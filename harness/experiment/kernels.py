@@ -143,13 +143,17 @@ def patches_for_bisection(
 def kernel_request(
     tree: KernelTree, patches: Sequence[Patch], kernel: KernelConfig, machine: Machine
 ) -> BuildRequest:
-    """What a kernel for a guest on `machine` is built from: these patches, and the settings of `kernel`."""
+    """What a kernel for a guest on `machine` is built from: these patches, and the settings of `kernel`.
+
+    The fragment `box` is a machine's, of any.
+    """
+    machines = () if "box" in kernel.fragments else (machine,)
     preemption = () if "lazy" in kernel.fragments else ("voluntary",)
     return BuildRequest(
         tree=tree,
         patches=tuple(patches),
         fragments=tuple(
-            known_fragments()[name] for name in ("base", machine, *preemption, *kernel.fragments)
+            known_fragments()[name] for name in ("base", *machines, *preemption, *kernel.fragments)
         ),
         extra=tuple(parse_setting(setting) for setting in kernel.config),
     )

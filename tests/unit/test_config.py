@@ -289,3 +289,12 @@ def test_the_debug_fragment_adds_to_a_kernel_what_no_other_fragment_contradicts(
     added = set(merge(debug.fragments)) - set(merge(plain.fragments))
     assert {"PROVE_LOCKING", "KASAN_GENERIC", "DEBUG_KMEMLEAK"} <= {setting.symbol for setting in added}
     assert experiment.kernels["base"].patches == load_experiment("linux-7").kernels["base"].patches
+
+
+def test_box_takes_the_place_of_a_machine() -> None:
+    tree = KernelTree(Path("/nowhere"), "7.3.4", "ident", "a tree", "origin")
+    kernel = load_experiment("linux-7").kernels["base"].model_copy(update={"fragments": ("box",)})
+    one, other = (kernel_request(tree, (), kernel, machine) for machine in ("microvm", "q35"))
+    assert one == other
+    settings = {setting.symbol: setting.value for setting in merge(one.fragments, one.extra)}
+    assert settings["NET"] == settings["VIRTIO_MMIO"] == settings["SATA_AHCI"] == "y"
