@@ -72,25 +72,36 @@ class Session:
     def run(self, kernels: Mapping[str, PlannedKernel], after_each: Callable[[], None]) -> None:
         """Go through all cells; `after_each` is called when a kernel is done.
 
-        A kernel that cannot be built fails its cells, and the others go on. InfraError: the machine fails.
+        A kernel that cannot be built fails its cells, and the others go on; the tree's own suite, where it
+        cannot be built, fails those that run it. InfraError: the machine fails.
         """
         names = dict.fromkeys(cell.kernel for cell in self._open())
         for number, name in enumerate(names, start=1):
             mine = [cell for cell in self._open() if cell.kernel == name]
             self._progress.note(f"kernel {number} of {len(names)}: {name}, {self._left()}")
-            try:
-                kernel = self._kernel(kernels[name], mine)
-            except (BuildError, UserError) as error:
-                reason = f"{name} cannot be built: {one_line(error.message)}"
-                self._found |= {cell.arm: CellResult(cell, "failed", (), reason) for cell in mine}
-                self._progress.note(reason)
-            else:
-                marks = {cell.arm: fingerprint(kernel) for cell in mine}
-                self._repeats.check(marks)
-                done = finished_trials(self._folder, marks)
-                for cell in mine:
-                    self._found[cell.arm] = self._cell(cell, kernel, done)
+            own = [cell for cell in mine if cell.scenario.program == "stressor"]
+            suite = [cell for cell in mine if cell not in own]
+            if self._built(name, kernels[name], mine, own) and suite:
+                self._built(f"hmm-tests of {name}", kernels[name], suite, suite)
             after_each()
+
+    def _built(
+        self, what: str, planned: PlannedKernel, at_stake: Sequence[Cell], cells: Sequence[Cell]
+    ) -> bool:
+        """Build a kernel with what these cells run on it, and run them; else fail those that are at stake."""
+        try:
+            kernel = self._kernel(planned, cells)
+        except (BuildError, UserError) as error:
+            reason = f"{what} cannot be built: {one_line(error.message)}"
+            self._found |= {cell.arm: CellResult(cell, "failed", (), reason) for cell in at_stake}
+            self._progress.note(reason)
+            return False
+        marks = {cell.arm: fingerprint(kernel) for cell in cells}
+        self._repeats.check(marks)
+        done = finished_trials(self._folder, marks)
+        for cell in cells:
+            self._found[cell.arm] = self._cell(cell, kernel, done)
+        return True
 
     def _open(self) -> list[Cell]:
         return [found.cell for found in self._found.values() if found.state == "open"]

@@ -29,19 +29,26 @@ scenarios:
     clock: virtual
     preempt: [none]
     kernels: [unfixed, fixed]
+  - {{scenario: upstream-hmm-tests, label: suite, preempt: [none], kernels: [fixed]}}
 trials: 1
 relative_to: fixed
 """
-#: Applies, and does not compile.
+#: Applies, and does not compile: the kernel, or its tests.
 BROKEN = """\
---- a/mm/hmm.c
-+++ b/mm/hmm.c
+--- a/{file}
++++ b/{file}
 @@ -1,3 +1,4 @@
 +#error broken on purpose
- // SPDX-License-Identifier: GPL-2.0-or-later
+ // SPDX-License-Identifier: {licence}
  /*
-  * Copyright 2013 Red Hat Inc.
+  * {words}
 """
+KERNEL = {"file": "mm/hmm.c", "licence": "GPL-2.0-or-later", "words": "Copyright 2013 Red Hat Inc."}
+TESTS = {
+    "file": "tools/testing/selftests/mm/hmm-tests.c",
+    "licence": "GPL-2.0",
+    "words": "HMM stands for Heterogeneous Memory Management, it is a helper layer inside",
+}
 
 
 def finished(folder: Path) -> dict[str, str]:
@@ -56,8 +63,10 @@ def test_killed_it_goes_on_and_a_kernel_that_does_not_compile_fails_its_cells_on
     kernels = newest.experiment.kernels
     names = {arm: list(kernels[newest.experiment.arms[arm].kernel].patches) for arm in ("unfixed", "fixed")}
     names["broken"] = [*names["fixed"], "broken.patch"]
+    names["fixed"].append("broken-tests.patch")
     (tmp_path / "m.yaml").write_text(MATRIX.format(**names))
-    (tmp_path / "broken.patch").write_text(BROKEN)
+    (tmp_path / "broken.patch").write_text(BROKEN.format(**KERNEL))
+    (tmp_path / "broken-tests.patch").write_text(BROKEN.format(**TESTS))
     out = tmp_path / "runs"
     child = subprocess.Popen([str(HARNESS), "matrix", str(tmp_path / "m.yaml"), "--out", str(out)])
     try:
@@ -82,6 +91,9 @@ def test_killed_it_goes_on_and_a_kernel_that_does_not_compile_fails_its_cells_on
         assert cells[("forced", *place)]["outcomes"] == {"completed": 1}
     broken = cells[("forced", "broken", "full")]
     assert broken["state"] == "failed" and "broken on purpose" in broken["reason"]
+    suite = cells[("suite", "fixed", "none")]
+    assert suite["state"] == "failed" and suite["reason"].startswith("hmm-tests of fixed cannot be built: ")
+    assert "broken on purpose" in suite["reason"]
     alone = cells[("alone", "fixed", "none")]
     assert alone["state"] == "not applicable" and "needs 2 CPUs" in alone["reason"]
     # Whoever waits for the page faults once more; whoever spins, for as long as the driver takes.
