@@ -150,13 +150,19 @@ def _livelock(proof: Examination, others: tuple[Observation, ...], oracle: Oracl
     return Outcome(
         kind=kind,
         title=proof.title,
-        signature=_signature(str(kind), kind, proof.frames, oracle),
-        is_bug=oracle.rule(kind, proof.frames) is not None or (not proof.frames and named),
+        signature=_signature(_on_entry(proof.entry), kind, proof.frames, oracle),
+        is_bug=oracle.rule(kind, proof.frames, proof.entry) is not None or (not proof.frames and named),
         onset_s=proof.since_s,
         decided_by=proof,
         consequences=others,
         examination=proof,
     )
+
+
+def _on_entry(entry: str) -> str:
+    """The class of a livelock: on an entry that maps a huge folio it is another than on a page's."""
+    _, huge, level = entry.partition(" (")
+    return f"{OutcomeKind.LIVELOCK} on a {level.removesuffix(')')}" if huge else str(OutcomeKind.LIVELOCK)
 
 
 def _reported(

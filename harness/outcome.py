@@ -20,15 +20,20 @@ class StackRule:
 
     Functions are shell patterns (`hmm_range_fault*`). One of `frames` must be there, none of `not_frames`,
     which tells the bug from another that comes the same way: a spinner that waits for a lock it holds, say.
+    One stack does not tell on what it spins, as the function that does may just have returned; where the
+    guest's memory told, by the page table's entry, that must be `entry` (empty: any).
     """
 
     kinds: frozenset[OutcomeKind]
     frames: tuple[str, ...]
     not_frames: tuple[str, ...] = ()
+    entry: str = ""
 
-    def matches(self, kind: OutcomeKind | None, frames: Sequence[str]) -> bool:
-        """Whether a failure of this kind with this stack shows the bug."""
-        return kind in self.kinds and on_stack(self.frames, frames) and not on_stack(self.not_frames, frames)
+    def matches(self, kind: OutcomeKind | None, frames: Sequence[str], entry: str = "") -> bool:
+        """Whether a failure of this kind with this stack, on this entry if that is known, shows the bug."""
+        if kind not in self.kinds or (self.entry and entry and entry != self.entry):
+            return False
+        return on_stack(self.frames, frames) and not on_stack(self.not_frames, frames)
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,9 @@ class Oracle:
         default=frozenset({OutcomeKind.HUNG_TASK, OutcomeKind.WORKQUEUE_LOCKUP})
     )
 
-    def rule(self, kind: OutcomeKind | None, frames: Sequence[str]) -> StackRule | None:
-        """The rule by which a failure of this kind with this stack is the bug."""
-        return next((rule for rule in self.rules if rule.matches(kind, frames)), None)
+    def rule(self, kind: OutcomeKind | None, frames: Sequence[str], entry: str = "") -> StackRule | None:
+        """The rule by which a failure of this kind with this stack, on this entry, is the bug."""
+        return next((rule for rule in self.rules if rule.matches(kind, frames, entry)), None)
 
     def names(self, event: ConsoleEvent) -> bool:
         """Whether an event has the bug's own signature."""

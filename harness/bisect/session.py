@@ -32,7 +32,7 @@ from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage, TrialPlan, fingerprint, run_trial
 from harness.guest.preempt import PreemptionError
 from harness.results.runfolder import TrialResult, arm_of
-from harness.scenario.catalogue import Scenario, Value
+from harness.scenario.catalogue import Scenario, UnfitKernelError, Value
 
 #: Trials in a row that gave no answer, after which none is expected.
 SILENT_TRIALS = 10
@@ -315,7 +315,10 @@ class Session:
         raise InfraError(f"{arm}: {what}", hint=f"see {self._records.folder}")
 
     def _trial(self, kernel: BootableKernel, arm: str) -> TrialResult:
-        """One more trial of a kernel, on record. UnusableError if the kernel lacks the preemption model."""
+        """One more trial of a kernel, on record.
+
+        UnusableError if the kernel lacks the preemption model or what the scenario needs.
+        """
         done = self._records.trials(arm)
         index = max((result.index for result in done), default=0) + 1
         setup = self._setup
@@ -338,7 +341,7 @@ class Session:
         self._progress.table(HEADER, self._rows, running=f"trial {index} of {arm}")
         try:
             result = run_trial(plan, self._records.folder)
-        except PreemptionError as error:
+        except (PreemptionError, UnfitKernelError) as error:
             raise UnusableError(error.message, hint=error.hint) from error
         self._records.add_trial(fingerprint(kernel), result)
         self._rows.append(self._row(result))

@@ -31,7 +31,8 @@ class Diagnosis:
 
     `cycle`: the circle from the spinner on, empty without one. `chain`: the cycle, or else the longest chain
     of waiters. `gaps`: what is missing between `partial` and `cycle`, or could not be read. `frames`: the
-    functions of the task that spins (or of the one on the CPU that is waited for), innermost first.
+    functions of the task that spins (or of the one on the CPU that is waited for), innermost first. `entry`:
+    the page table's entry that it spins on; empty if none is known.
     """
 
     proof: Proof
@@ -42,6 +43,7 @@ class Diagnosis:
     frames: tuple[str, ...]
     graph: WaitGraph
     facts: Facts
+    entry: str = ""
     #: What the reading took, s.
     seconds: float = 0.0
 
@@ -52,6 +54,7 @@ class Diagnosis:
             "title": self.title,
             "gaps": list(self.gaps),
             "frames": list(self.frames),
+            "entry": self.entry,
             "cycle": [asdict(edge) for edge in self.cycle],
             "chain": [asdict(edge) for edge in self.chain],
             "nodes": [asdict(node) for node in self.graph.nodes],
@@ -97,6 +100,7 @@ def conclude(facts: Facts, seconds: float = 0.0) -> Diagnosis:
         frames=_frames(facts, spinner),
         graph=graph,
         facts=facts,
+        entry=next((spin.entry for spin in facts.spins if spin.pid == spinner), ""),
         seconds=seconds,
     )
 

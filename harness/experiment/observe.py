@@ -162,6 +162,7 @@ def _examination(diagnosis: Diagnosis, host_s: float, since_s: float) -> Examina
         frames=diagnosis.frames,
         text=cycle_text(diagnosis),
         gaps=diagnosis.gaps,
+        entry=diagnosis.entry,
     )
 
 

@@ -145,7 +145,7 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     """Run one trial and leave its folder below `run_folder/trials`.
 
     The outcome `infra_error` is a result too; only a fault that leaves nothing to record raises InfraError.
-    UserError if the kernel cannot run the scenario.
+    UnfitKernelError if the kernel cannot run the scenario.
     """
     build = plan.kernel.build
     plan.scenario.check_kernel(build.version, build.config.read_text(encoding="utf-8"))

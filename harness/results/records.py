@@ -177,6 +177,8 @@ class ExaminationLine(Facts):
     text: tuple[str, ...]
     gaps: tuple[str, ...]
     """What is missing between `partial` and `cycle`."""
+    entry: str = ""
+    """Which page table entry the spinner faults on, as in `device private (PMD)`; empty: none is known."""
 
 
 #: The shipped JSON Schema files, and what each describes.

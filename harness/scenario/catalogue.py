@@ -23,6 +23,10 @@ CATALOGUE = Path(__file__).resolve().parent
 Value = int | str
 
 
+class UnfitKernelError(UserError):
+    """A kernel that cannot run the scenario: it is too old, or was built without what it takes."""
+
+
 class IntParameter(Frozen):
     """A whole number, with its unit and the range the stressor takes."""
 
@@ -75,6 +79,8 @@ class Needs(Frozen):
     versions: Annotated[str, Field(pattern=VERSIONS)] = ""
     #: Symbols that the kernel must have been built with, as in CONFIG_TRANSPARENT_HUGEPAGE.
     config: Words = ()
+    #: Huge pages for whoever asks for them by madvise().
+    huge_pages: bool = False
 
 
 class RuleConfig(Frozen):
@@ -83,6 +89,7 @@ class RuleConfig(Frozen):
     kinds: tuple[Annotated[OutcomeKind, Field(strict=False)], ...] = Field(strict=False)
     frames: Words
     not_frames: Words = ()
+    entry: str = ""
 
 
 class MetricConfig(Frozen):
@@ -160,7 +167,8 @@ class Scenario(Frozen):
     def judge_by(self) -> Oracle:
         """The oracle as `harness.judge` takes it."""
         rules = tuple(
-            StackRule(frozenset(rule.kinds), rule.frames, rule.not_frames) for rule in self.oracle.rules
+            StackRule(frozenset(rule.kinds), rule.frames, rule.not_frames, rule.entry)
+            for rule in self.oracle.rules
         )
         metrics = tuple(
             MetricLimit(name, metric.unit, metric.above, metric.below)
@@ -187,6 +195,13 @@ class Scenario(Frozen):
                 f"scenario {self.name} needs {self.needs.memory_mb} MB of memory, "
                 f"the guest has {boot.memory_mb}"
             )
+        # Of several the last one counts: setup_transparent_hugepage() in mm/huge_memory.c.
+        huge = [word for word in (*self.cmdline, *boot.cmdline) if word.startswith("transparent_hugepage=")]
+        if self.needs.huge_pages and huge and huge[-1].endswith("=never"):
+            raise UserError(
+                f"scenario {self.name} needs huge pages, the guest boots with {huge[-1]}",
+                hint="take it out of boot.cmdline, or say transparent_hugepage=madvise",
+            )
         taken: dict[Value, str] = {}
         for name, value in values.items():
             if not name.endswith("_cpu") or not isinstance(value, int):
@@ -198,20 +213,20 @@ class Scenario(Frozen):
             taken[value] = name
 
     def check_version(self, version: str) -> None:
-        """UserError if a kernel of this version has nothing that the scenario is about."""
+        """UnfitKernelError if a kernel of this version has nothing that the scenario is about."""
         if self.needs.versions and not in_range(version, self.needs.versions):
-            raise UserError(
+            raise UnfitKernelError(
                 f"scenario {self.name} is for kernels {self.needs.versions}, this is {version}",
                 hint="choose another tree (--tree) or another scenario",
             )
 
     def check_kernel(self, version: str, config: str) -> None:
-        """UserError if a kernel of this version and .config cannot run the scenario."""
+        """UnfitKernelError if a kernel of this version and .config cannot run the scenario."""
         self.check_version(version)
         lines = set(config.splitlines())
         missing = [name for name in self.needs.config if not {f"{name}=y", f"{name}=m"} & lines]
         if missing:
-            raise UserError(
+            raise UnfitKernelError(
                 f"scenario {self.name} needs {', '.join(missing)}, which the kernel was built without",
                 hint="the kernel's `config` in the experiment switches it off",
             )

@@ -36,6 +36,9 @@ class Examination:
     text: tuple[str, ...] = ()
     #: What is missing between `partial` and `cycle`.
     gaps: tuple[str, ...] = ()
+    #: The page table's entry that the spinner faults on, `device private` or `device private (PMD)`; empty:
+    #: nobody spins on one, or the record is of before there was this.
+    entry: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

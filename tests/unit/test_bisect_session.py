@@ -24,14 +24,14 @@ from harness.bisect.report import Bisection, bisection_json, regression_text, ve
 from harness.bisect.session import Conclusion, Session, Setup
 from harness.cache import Cache
 from harness.config import load_experiment
-from harness.errors import InfraError, UserError
+from harness.errors import HarnessError, InfraError, UserError
 from harness.experiment.kernels import BootableKernel
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage, TrialPlan, fingerprint
 from harness.guest.preempt import PreemptionError
 from harness.progress import Progress
 from harness.results.runfolder import TrialResult, arm_of, open_record
-from harness.scenario.catalogue import scenario_values
+from harness.scenario.catalogue import UnfitKernelError, scenario_values
 from harness.watch.kinds import OutcomeKind
 from tests.unit.bisectroom import bisection_text
 
@@ -245,22 +245,27 @@ def test_a_machine_that_fails_is_no_verdict_and_can_go_on(bisect: Bisect) -> Non
     assert all(row["verdict"] != "skip" for row in bisection_json(done)["tested"])
 
 
-def test_a_kernel_without_the_preemption_model_is_skipped(
-    bisect: Bisect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        PreemptionError("asked for preempt=none, the kernel runs full"),
+        UnfitKernelError("scenario fault-cost needs CONFIG_PERF_EVENTS, which the kernel was built without"),
+    ],
+)
+def test_a_kernel_without_what_the_scenario_needs_is_skipped(bisect: Bisect, lacking: HarnessError) -> None:
     subject = world()
     run = subject.run_trial
 
     def lacks(plan: TrialPlan, folder: Path) -> TrialResult:
         if plan.kernel.build.key == NAMES[7]:
-            raise PreemptionError("asked for preempt=none, the kernel runs full")
+            raise lacking
         return run(plan, folder)
 
     subject.run_trial = lacks  # type: ignore[method-assign]
     found, done = bisect(subject)
     assert found.culprit == CULPRIT
     row = next(row for row in bisection_json(done)["tested"] if row["commit"] == NAMES[7])
-    assert row["verdict"] == "skip" and "preempt=none" in row["reason"]
+    assert row["verdict"] == "skip" and row["reason"] == lacking.message
 
 
 def test_an_end_that_fails_otherwise_is_bad_input(bisect: Bisect) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ def test_the_pmd_scenario_is_for_kernels_that_have_such_folios() -> None:
     small = load_experiment("linux-7").boot.model_copy(update={"memory_mb": 256})
     with pytest.raises(UserError, match="needs 640 MB of memory"):
         scenario.check(small, scenario.values({}))
+
+
+def test_a_guest_that_is_to_boot_without_huge_pages_is_refused_before_it_does() -> None:
+    scenario = load_scenario("pmd-trylock-starvation")
+    boot = load_experiment("linux-7").boot
+    never, always = "transparent_hugepage=never", "transparent_hugepage=always"
+    for words, refused in (((), False), ((never,), True), ((never, always), False), ((always, never), True)):
+        guest = boot.model_copy(update={"cmdline": words})
+        load_scenario("trylock-starvation").check(guest, {})
+        with pytest.raises(UserError, match=f"boots with {never}") if refused else nullcontext():
+            scenario.check(guest, {})
 
 
 @pytest.mark.parametrize("name", sorted(builtin_experiments()))

@@ -26,7 +26,7 @@ def test_the_livelock_is_proven_by_seven_edges_in_order() -> None:
     assert kinds == ["spins on", "held by", "waits for", "queued on", "served by", "needs", "occupied by"]
     assert found.cycle[0].source == found.cycle[-1].target == f"task:{SPINNER}"
     assert all(edge.sure == "data" and edge.evidence for edge in found.cycle)
-    assert found.frames == ("do_swap_page", "hmm_range_fault")
+    assert found.frames == ("do_swap_page", "hmm_range_fault") and found.entry == "device private"
     assert found.title.startswith(f"livelock: hmm-stressor:{SPINNER} -> folio pfn {PFN:#x} -> ")
 
 

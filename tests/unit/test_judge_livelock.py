@@ -32,14 +32,18 @@ STUCK = ("native_queued_spin_lock_slowpath", "_raw_spin_lock", "some_driver")
 
 
 def look(
-    host_s: float, proof: Proof = "cycle", frames: tuple[str, ...] = FRAMES, since_s: float = 1.2
+    host_s: float,
+    proof: Proof = "cycle",
+    frames: tuple[str, ...] = FRAMES,
+    since_s: float = 1.2,
+    entry: str = "device private",
 ) -> Examination:
     title = (
         "CPU 1 spins on a folio whose holder waits for CPU 1"
         if proof == "cycle"
         else "nobody waits in a circle"
     )
-    return Examination(host_s, since_s, proof, title, frames)
+    return Examination(host_s, since_s, proof, title, frames, entry=entry)
 
 
 def judged(
@@ -75,6 +79,28 @@ def test_a_livelock_elsewhere_is_not_the_bug() -> None:
     assert outcome.signature == Signature("livelock", STUCK)
     waiting = judged([*BOOT, look(2.6, frames=("native_queued_spin_lock_slowpath", *FRAMES)), STOPPED])
     assert not waiting.is_bug
+
+
+@pytest.mark.parametrize(
+    ("scenario", "entry", "is_bug"),
+    [
+        ("trylock-starvation", "device private", True),
+        ("trylock-starvation", "device private (PMD)", False),
+        ("trylock-starvation", "", True),
+        ("pmd-trylock-starvation", "device private", False),
+        ("pmd-trylock-starvation", "device private (PMD)", True),
+    ],
+)
+def test_the_page_tables_entry_tells_the_bug_from_its_sibling_where_one_stack_does_not(
+    scenario: str, entry: str, is_bug: bool
+) -> None:
+    """As when neither do_swap_page() nor do_huge_pmd_device_private() is on the stack at that moment."""
+    between = ("walk_pgd_range", "hmm_range_fault", "hh_range_fault")
+    oracle = load_scenario(scenario).judge_by()
+    outcome = judged([*BOOT, look(2.6, frames=between, entry=entry), STOPPED], oracle=oracle)
+    assert outcome.kind is OutcomeKind.LIVELOCK and outcome.is_bug is is_bug
+    cls = "livelock on a PMD" if "PMD" in entry else "livelock"
+    assert outcome.signature == Signature(cls, ("hmm_range_fault", "hh_range_fault"))
 
 
 def test_a_proof_without_a_stack_is_named_by_the_console() -> None:

@@ -30,10 +30,14 @@ def arms_of(out: Path, *words: str) -> tuple[Mapping[str, Mapping[str, Any]], li
 
 def assert_a_cycle_over_a_pmd(trial: Path) -> None:
     """The spinner's own page table says that a PMD maps what it spins on: a huge folio on the device."""
-    facts = json.loads((trial / "evidence" / "diagnosis.json").read_text())["facts"]
+    diagnosis = json.loads((trial / "evidence" / "diagnosis.json").read_text())
+    facts = diagnosis["facts"]
     (spin,) = facts["spins"]
     (folio,) = [folio for folio in facts["folios"] if folio["pfn"] == spin["pfn"]]
-    assert spin["entry"] == "device private (PMD)"
+    assert spin["entry"] == diagnosis["entry"] == "device private (PMD)"
+    assert json.loads((trial / "run.json").read_text())["result"]["signature"].startswith(
+        "livelock on a PMD < hmm_"
+    )
     assert (folio["pages"], folio["locked"], folio["device_private"]) == (512, True, True)
     assert "do_swap_page" not in json.dumps(facts["tasks"])
 
@@ -63,12 +67,13 @@ def test_the_kernel_as_shipped_livelocks_under_full_preemption_for_a_real_time_s
 
 
 def test_without_a_huge_page_nothing_is_tested_and_the_error_says_so(newest: Kernels, tmp_path: Path) -> None:
+    """`transparent_hugepage=never` is refused before a boot; this way only the guest can tell."""
     experiment = tmp_path / "never.yaml"
     experiment.write_text(
         "scenario: pmd-trylock-starvation\n"
         "kernels: {base: {patches: [x86-preempt-choice]}}\n"
         "arms: {one: {kernel: base, role: control}, other: {kernel: base, role: candidate}}\n"
-        "boot: {cmdline: [transparent_hugepage=never]}\n"
+        'boot: {cmdline: ["thp_anon=2M:never"]}\n'
     )
     words = ("--experiment", str(experiment), "--scenario", "pmd-trylock-starvation", "--json")
     ran = harness("run", "--kernel", "base", *words, out=tmp_path)
