@@ -91,6 +91,8 @@ class BootPlan:
     clock: Clock = "host"
     seed: int = 1
     """Of whatever QEMU would draw by chance; used with the virtual clock only."""
+    vfio: str = ""
+    """The address of a PCI device of this machine that the guest is given; empty: none."""
 
 
 @dataclass(frozen=True)

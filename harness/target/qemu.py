@@ -96,11 +96,20 @@ def qemu_argv(plan: BootPlan, channels: Channels) -> list[str]:
         "-chardev", f"{_kind(channels.agent)},id=agent{_options(channels.agent)}",
         "-device", f"virtserialport,chardev=agent,name={AGENT_PORT}",
         "-device", "vmcoreinfo",
+        *_passed_through(plan.vfio),
         # A guest that has shut down is ended by whoever listens to its monitor; see there.
         *(["-no-shutdown"] if channels.monitor else []),
         *_monitor("monitor", channels.monitor),
         *_monitor("memory", channels.memory),
     ]  # fmt: skip
+
+
+def _passed_through(address: str) -> list[str]:
+    """The device behind a port of its own, where a GPU sits in a machine."""
+    if not address:
+        return []
+    port = "pcie-root-port,id=passthrough,bus=pcie.0,chassis=1,slot=1"
+    return ["-device", port, "-device", f"vfio-pci,host={address},bus=passthrough"]
 
 
 def _monitor(name: str, chardev: str) -> list[str]:
@@ -161,6 +170,10 @@ def check_plan(plan: BootPlan) -> None:
     """UserError for a plan that no QEMU can start, InfraError for one that this QEMU cannot."""
     if plan.clock == "virtual" and plan.accel != "tcg":
         raise UserError("the virtual clock needs TCG", hint="set `accel` to auto or tcg")
+    if plan.vfio and plan.machine != "q35":
+        raise UserError(f"{plan.machine} has no PCI bus for {plan.vfio}", hint="set `machine` to auto or q35")
+    if plan.vfio and plan.clock == "virtual":
+        raise UserError("a device of this machine knows no virtual clock", hint="set `clock` to host")
     for path in (plan.kernel, plan.initramfs):
         if not path.is_file():
             raise UserError(f"{path} is not there", hint="a boot needs a kernel image and an initramfs")

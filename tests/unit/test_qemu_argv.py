@@ -85,6 +85,17 @@ def test_q35_on_kvm_differs_in_machine_bus_and_accelerator_only() -> None:
     assert qemu_argv(plan, CHANNELS) == expected
 
 
+def test_a_device_of_this_machine_sits_behind_a_port_of_its_own() -> None:
+    plan = replace(PLAN, machine="q35", accel="kvm")
+    assert qemu_argv(replace(plan, vfio="0000:03:00.0"), CHANNELS) == [
+        *qemu_argv(plan, CHANNELS),
+        "-device",
+        "pcie-root-port,id=passthrough,bus=pcie.0,chassis=1,slot=1",
+        "-device",
+        "vfio-pci,host=0000:03:00.0,bus=passthrough",
+    ]
+
+
 VIRTUAL = [
     "-accel",
     "tcg,thread=single",
@@ -189,6 +200,13 @@ def test_a_comma_in_a_path_is_refused(plan: BootPlan, tmp_path: Path) -> None:
     kernel.write_bytes(b"kernel")
     with pytest.raises(UserError, match="comma"):
         check_plan(replace(plan, kernel=kernel))
+
+
+def test_a_device_of_this_machine_needs_a_pci_bus_and_its_own_time(plan: BootPlan) -> None:
+    with pytest.raises(UserError, match="microvm has no PCI bus"):
+        check_plan(replace(plan, vfio="0000:03:00.0"))
+    with pytest.raises(UserError, match="knows no virtual clock"):
+        check_plan(replace(plan, vfio="0000:03:00.0", machine="q35", clock="virtual"))
 
 
 def test_no_qemu_is_the_machines(plan: BootPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
