@@ -19,6 +19,8 @@ _Loc = tuple[int | str, ...]
 
 #: No file of ours nests by half as much; an alias that stands for itself nests without an end.
 _DEEPEST = 40
+#: Words since YAML 1.2; PyYAML still takes them for true and false.
+_WORDS = frozenset({"on", "off", "yes", "no"})
 
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
@@ -114,6 +116,8 @@ def _build(
 
 def _construct(loader: yaml.SafeLoader, node: yaml.Node, where: _Loc, errors: list[tuple[int, str]]) -> Any:
     """The value of a scalar or key; with an error its text."""
+    if node.tag == "tag:yaml.org,2002:bool" and str(node.value).lower() in _WORDS:
+        return node.value
     try:
         return loader.construct_object(node, deep=True)
     except (ValueError, LookupError, AttributeError):

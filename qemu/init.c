@@ -16,11 +16,21 @@
  *   port=ttyS1                anywhere: use that when there is no virtio port
  *
  * Messages are JSON lines; a verb that fails sends "error" and ends the run.
+ *
+ * Where it is not PID 1, it is the agent on a distribution that runs already:
+ *
+ *   init FOLDER OUTPUT
+ *
+ * says the number of the process that goes on in the background, which writes
+ * to OUTPUT what the port gets elsewhere.  The plan is FOLDER/plan, and what it
+ * loads or runs is in FOLDER.  Nothing is mounted, and poweroff ends the agent
+ * only.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/reboot.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -51,6 +61,8 @@
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
 static int port = -1;
+/* Where the agent's files are; NULL: this is PID 1, and they are in "/". */
+static const char *folder;
 
 /* --- messages ------------------------------------------------------------ */
 
@@ -189,6 +201,18 @@ static bool write_file(const char *what, const char *path, const char *value)
 	error = good ? 0 : errno;
 	close(fd);
 	return good || fails(what, error, path);
+}
+
+/* A file of the plan, where it is. */
+static const char *place_of(const char *path)
+{
+	static char place[PATH_MAX];
+
+	if (!folder)
+		return path;
+	snprintf(place, sizeof(place), "%s%s%s", folder,
+		 *path == '/' ? "" : "/", path);
+	return access(place, F_OK) ? path : place;
 }
 
 /* The word between two marks, in place; NULL if there is none. */
@@ -411,7 +435,7 @@ static void say_module(const char *name)
 static bool do_insmod(const char *file, const char *parameters)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	int fd = open(place_of(file), O_RDONLY | O_CLOEXEC);
 	static struct message message;
 	char text[4096], name[128];
 	int error = 0;
@@ -521,7 +545,7 @@ static bool do_exec(char **arguments)
 	if (!pid) {
 		if (port >= 0)
 			dup2(port, STDOUT_FILENO);
-		execv(arguments[0], arguments);
+		execv(place_of(arguments[0]), arguments);
 		error = errno;
 		if (write(pipes[1], &error, sizeof(error)) < 0)
 			_exit(126);
@@ -555,6 +579,8 @@ static bool do_shell(void)
 	char active[256], path[300], *last;
 	pid_t pid;
 
+	if (folder)
+		return fails("shell", ENOTTY, "no console of the agent's own");
 	if (access("/bin/busybox", X_OK))
 		return fails("shell", errno, "/bin/busybox");
 	if (!read_file("/sys/class/tty/console/active", active,
@@ -588,6 +614,8 @@ static bool do_shell(void)
 
 static void do_poweroff(void)
 {
+	if (folder)
+		exit(0);
 	sync();
 	if (port >= 0)
 		tcdrain(port);
@@ -674,15 +702,12 @@ static void mount_all(void)
 	}
 }
 
-int main(void)
+/* An initramfs without /dev/console starts init without descriptors. */
+static void become_init(void)
 {
-	static char plan[65536];
-	char *line, *next;
-	bool planned;
 	int console;
 
 	mount_all();
-	/* An initramfs without /dev/console starts init without descriptors. */
 	console = open("/dev/console", O_RDWR);
 	if (console >= 0) {
 		dup2(console, STDIN_FILENO);
@@ -694,12 +719,60 @@ int main(void)
 	setenv("PATH", "/bin:/sbin", 1);
 	setenv("HOME", "/", 1);
 	setenv("TERM", "linux", 0);
+}
 
-	planned = read_file("/plan", plan, sizeof(plan));
-	open_port(plan);
+/* Whoever started it may go away; it appends, so that OUTPUT can be followed. */
+static void become_agent(const char *output)
+{
+	int null = open("/dev/null", O_RDWR);
+	pid_t pid;
+
+	port = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC,
+		    0644);
+	if (port < 0 || null < 0) {
+		fprintf(stderr, "init: cannot write %s: %s\n", output,
+			strerror(errno));
+		exit(1);
+	}
+	pid = fork();
+	if (pid < 0) {
+		fprintf(stderr, "init: fork: %s\n", strerror(errno));
+		exit(1);
+	}
+	if (pid) {
+		printf("%d\n", pid);
+		exit(0);
+	}
+	setsid();
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	dup2(null, STDERR_FILENO);
+	if (null > STDERR_FILENO)
+		close(null);
+}
+
+int main(int argc, char **argv)
+{
+	static char plan[65536];
+	char *line, *next;
+	bool planned;
+
+	if (getpid() == 1) {
+		become_init();
+	} else if (argc == 3) {
+		folder = argv[1];
+		become_agent(argv[2]);
+	} else {
+		fprintf(stderr, "usage: init FOLDER OUTPUT\n");
+		return 2;
+	}
+
+	planned = read_file(place_of("/plan"), plan, sizeof(plan));
+	if (!folder)
+		open_port(plan);
 	say_hello();
 	if (!planned)
-		fails("plan", ENOENT, "/plan");
+		fails("plan", ENOENT, place_of("/plan"));
 	for (line = plan; line; line = next) {
 		next = strchr(line, '\n');
 		if (next)

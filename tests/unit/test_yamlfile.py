@@ -111,3 +111,13 @@ def test_empty_and_unreadable_file(tmp_path: Path) -> None:
 def test_yaml_that_makes_objects_is_refused() -> None:
     found = errors("arms: !!python/object/apply:os.system ['true']\n")
     assert any("os.system' is not known" in line for line in found)
+
+
+def test_on_and_off_are_words() -> None:
+    class Switch(BaseModel):
+        on: list[str]
+        off: bool
+
+    assert parse_yaml("on: [power, on, no]\noff: true\n", "f.yaml", Switch) == Switch(
+        on=["power", "on", "no"], off=True
+    )
