@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -16,10 +18,11 @@ from harness import __version__
 from harness.cli_options import cache_folder, confidence, folders, positive
 from harness.cli_results import add_result_verbs
 from harness.errors import HarnessError, InfraError
+from harness.grammar import PROGRAM, finish
 
 INTERRUPTED = 130
 
-EPILOG = """exit status: 0 the verdict is `fixed` (run: completed; bisect: one culprit, checked; classify:
+EXIT_STATUS = """0 the verdict is `fixed` (run: completed; bisect: one culprit, checked; classify:
 nothing found; diagnose: no cycle; replay: identical; selftest: all as expected; siblings: no bug, all read;
 matrix: every cell has an answer), 1 another verdict, 2 bad input, 3 a fault of the machine, 130
 interrupted"""
@@ -52,13 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     # The verbs bring in the statistics, which take a second to load: Ctrl-C counts by then.
     verb = importlib.import_module(f"harness.verbs.{arguments.verb}")
-    display = importlib.import_module("harness.display").make_progress(
-        sys.stderr if getattr(arguments, "json", False) else sys.stdout
-    )
-    try:
+    json = getattr(arguments, "json", False)
+    with contextlib.ExitStack() as stack:
+        stream = sys.stderr if json else sys.stdout
+        if json and arguments.quiet:  # the object is the result
+            stream = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        display = importlib.import_module("harness.display").make_progress(stream, quiet=arguments.quiet)
+        stack.callback(display.close)
         return int(verb.main(arguments, display))
-    finally:
-        display.close()
 
 
 def _say(error: HarnessError) -> int:
@@ -75,9 +79,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     top = argparse.ArgumentParser(
-        prog="hmm-harness",
+        prog=PROGRAM,
         description="Does hmm_range_fault() livelock on this kernel, and does the fix work?",
-        epilog=EPILOG,
+        epilog=f"exit status: {EXIT_STATUS}",
     )
     top.add_argument("--version", action="version", version=f"hmm-harness {__version__}")
     commands = top.add_subparsers(metavar="VERB", required=True)
@@ -249,6 +253,14 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true")
     folders(doctor)
     doctor.set_defaults(verb="doctor")
+
+    completion = commands.add_parser(
+        "completion", help="a script that completes verbs and options for a shell"
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "fish"])
+    completion.set_defaults(verb="completion")
+
+    finish(top)
     return top
 
 
@@ -260,7 +272,7 @@ def _kernel_options(command: argparse.ArgumentParser) -> None:
 
 
 def _trial_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--scenario", help="(default: trylock-starvation)")
+    command.add_argument("--scenario", metavar="NAME", help="what is provoked (default: trylock-starvation)")
     command.add_argument(
         "--set",
         action="append",
@@ -269,18 +281,22 @@ def _trial_options(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a scenario parameter",
     )
-    command.add_argument("--seed", type=int, help="first seed (default: 1)")
+    command.add_argument("--seed", type=int, metavar="N", help="first seed (default: 1)")
     command.add_argument("--json", action="store_true", help="one JSON object on standard output")
     _boot_options(command)
     folders(command)
 
 
 def _boot_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--preempt", choices=["none", "voluntary", "full", "lazy"])
-    command.add_argument("--cpus", type=int)
-    command.add_argument("--memory-mb", type=int)
-    command.add_argument("--machine", choices=["auto", "microvm", "q35"])
-    command.add_argument("--accel", choices=["auto", "tcg", "kvm"])
+    command.add_argument(
+        "--preempt", choices=["none", "voluntary", "full", "lazy"], help="the guest's preemption model"
+    )
+    command.add_argument("--cpus", type=int, metavar="N", help="CPUs of the guest")
+    command.add_argument("--memory-mb", type=int, metavar="N", help="memory of the guest, MiB")
+    command.add_argument("--machine", choices=["auto", "microvm", "q35"], help="QEMU's machine")
+    command.add_argument(
+        "--accel", choices=["auto", "tcg", "kvm"], help="auto: KVM if a guest boots on it, else emulation"
+    )
     command.add_argument(
         "--clock", choices=["host", "virtual"], help="virtual: a trial repeats exactly (default: host)"
     )

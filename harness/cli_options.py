@@ -36,13 +36,19 @@ def confidence(text: str) -> float:
 
 def cache_folder(command: argparse.ArgumentParser) -> None:
     """Where sources and builds are kept."""
-    command.add_argument("--cache", type=Path, default=default_cache_folder(), help="(default: %(default)s)")
+    command.add_argument(
+        "--cache", type=Path, default=default_cache_folder(), help="source and builds (default: %(default)s)"
+    )
 
 
 def store(command: argparse.ArgumentParser) -> None:
     """Where runs are remembered."""
     command.add_argument(
-        "--store", type=Path, default=default_store(), metavar="FILE", help="(default: %(default)s)"
+        "--store",
+        type=Path,
+        default=default_store(),
+        metavar="FILE",
+        help="where runs are remembered (default: %(default)s)",
     )
 
 

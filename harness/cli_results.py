@@ -22,9 +22,6 @@ def _history(commands: argparse._SubParsersAction[Any]) -> None:
     history = commands.add_parser(
         "history",
         help="what ran before, the newest first",
-        epilog="examples: `history --signatures --kernel 7.3` says when each failure appeared first; "
-        "`history --nights` sets the last night beside the one before; `history --rebuild runs/` reads run "
-        "folders into a store that lost them",
     )
     history.add_argument("--scenario", metavar="NAME")
     history.add_argument("--kernel", metavar="K", help="its name, or how its release or build begins")
@@ -54,8 +51,6 @@ def _show(commands: argparse._SubParsersAction[Any]) -> None:
     show = commands.add_parser(
         "show",
         help="a run again, as it was printed at its end",
-        epilog="examples: `show last`; `show 20261123-180000 --trial 3`; `show runs/20261123-180000-NAME "
-        "--rerun`",
     )
     show.add_argument("run", metavar="RUN", help=_RUN)
     show.add_argument("--trial", metavar="N|NAME", help="this trial of it (a number: of every arm)")
@@ -71,8 +66,6 @@ def _export(commands: argparse._SubParsersAction[Any]) -> None:
     export = commands.add_parser(
         "export",
         help="a run in a format that another program reads",
-        epilog="examples: `export last --format junit -o report.xml`; `export last --format reply --mbox "
-        "fix.mbox`",
     )
     export.add_argument("run", metavar="RUN", help=_RUN)
     store(export)
@@ -98,7 +91,6 @@ def _prune(commands: argparse._SubParsersAction[Any]) -> None:
     prune = commands.add_parser(
         "prune",
         help="frees what old runs take: evidence first, verdicts last",
-        epilog="examples: `prune --keep 30d --dry-run`; `prune --keep 50 --keep-verdicts 365d`",
     )
     prune.add_argument(
         "folders", nargs="*", type=Path, metavar="FOLDER", help="of runs (default: all that the store knows)"

@@ -14,10 +14,11 @@ from harness.bisect.model import BAD, GOOD, Place, Stop
 from harness.bisect.records import Records
 from harness.bisect.session import Conclusion, Setup
 from harness.bisect.subject import Subject
+from harness.layout import aligned
 from harness.results.report import tested_row
 from harness.results.runfolder import TrialResult, arm_of
 from harness.results.schema import BisectResult, BootFacts, RevertedFacts, TestedKernel
-from harness.results.text import aligned, evidence_lines
+from harness.results.text import evidence_lines
 
 #: Columns of a mail, and of what is shown.
 _MAIL = 72

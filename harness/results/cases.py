@@ -9,7 +9,7 @@ from dataclasses import replace
 from pydantic import TypeAdapter, ValidationError
 
 from harness.experiment.trial import TESTS
-from harness.results.plain import plain
+from harness.plain import plain
 from harness.results.reading import TrialRecord
 from harness.watch.ktap import Case, Report
 

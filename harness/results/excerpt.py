@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.judge import latest
-from harness.results.plain import plain
+from harness.plain import plain
 from harness.target.recording import CONSOLE, TIMES
 from harness.watch.console import TEXT_WIDTH, ConsoleEvent, ConsoleParser
 from harness.watch.lines import LineSplitter, PrefixReader

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.display import elapsed
 from harness.errors import UserError
+from harness.layout import Part, Prose, Table, Whole, laid_out
 from harness.results.matrix import MatrixResult
 from harness.results.runfolder import RECORD, TrialResult, arm_of
 from harness.results.schema import (
@@ -22,14 +22,12 @@ from harness.results.schema import (
     TestedKernel,
     read_as,
 )
-from harness.results.tables import matrix_lines
-from harness.results.text import aligned, evidence_lines, splat_lines
+from harness.results.tables import matrix_parts
+from harness.results.text import evidence_lines, splat_lines
 from harness.watch.kinds import OutcomeKind
 
 #: The same text, in the run's folder.
 REPORT = "report.txt"
-#: Columns of what is shown.
-_WIDTH = 110
 
 Result = Mapping[str, Any]
 
@@ -48,21 +46,26 @@ class Reported(Protocol):
 
 
 def report_text(verb: str, result: Result, trials: Sequence[TrialResult], folder: Path) -> str:
+    """`report_parts` as text, its lines as long as they are."""
+    return "\n".join(laid_out(report_parts(verb, result, trials, folder)))
+
+
+def report_parts(verb: str, result: Result, trials: Sequence[TrialResult], folder: Path) -> list[Part]:
     """What the verb prints at its end. UserError for a verb whose reports are not known, or a damaged result.
 
     trials: in the order in which they were run.
     """
     if verb not in _TEXTS:
         raise UserError(f"no report is known of the verb {verb!r}", hint=f"see {folder / REPORT}")
-    return "\n".join(["", *_TEXTS[verb](result, trials, folder)])
+    return ["", *_TEXTS[verb](result, trials, folder)]
 
 
-def _compare(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[str]:
+def _compare(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[Part]:
     """The verdict, the table, what was enabled, the splat's first lines, and where everything is."""
     done = read_as(CompareResult, result, f"{folder / RECORD}: result")
     head = ("arm", "kernel", "trials", "bug", "rate", "95 % interval", "windows", "outcomes")
-    lines = [f"verdict: {done.verdict}", f"  {done.reason}", ""]
-    lines += [f"  {line}" for line in aligned([head, *map(_arm_row, done.arms)])]
+    lines: list[Part] = [f"verdict: {done.verdict}", f"  {done.reason}", ""]
+    lines.append(Table([head, *map(_arm_row, done.arms)]))
     if done.p_value is not None:
         lines.append(f"  Fisher's exact p (two-sided): {done.p_value:.2g}")
     if done.sequential:
@@ -90,9 +93,9 @@ def _compare(result: Result, trials: Sequence[TrialResult], folder: Path) -> lis
     return [
         *lines,
         "",
-        f"  evidence     {folder}",
-        f"  without us   {folder}/repro/run.sh (needs QEMU only)",
-        f"  again        {done.reproduce}",
+        Whole("  evidence     ", str(folder)),
+        Whole("  without us   ", f"{folder}/repro/run.sh (needs QEMU only)"),
+        Whole("  again        ", done.reproduce),
         f"  took         {elapsed(done.seconds)}",
     ]
 
@@ -118,7 +121,7 @@ def _arm_row(arm: ArmResult) -> tuple[str, ...]:
     )
 
 
-def _metric_lines(arms: Sequence[ArmResult]) -> list[str]:
+def _metric_lines(arms: Sequence[ArmResult]) -> list[Part]:
     """What was measured: median over an arm's trials, and range; and beyond what it is starved."""
     names = dict.fromkeys(name for arm in arms for name in arm.metrics)
     if not names:
@@ -128,7 +131,7 @@ def _metric_lines(arms: Sequence[ArmResult]) -> list[str]:
         found = [arm.metrics.get(name) for arm in arms]
         known = next(metric for metric in found if metric)
         rows.append((f"{name} {known.unit}".rstrip(), *map(_range, found), known.limit))
-    return ["", *(f"  {line}" for line in aligned(rows))]
+    return ["", Table(rows)]
 
 
 def _range(metric: MetricRange | None) -> str:
@@ -156,7 +159,7 @@ def _proof_line(arm: ArmResult) -> str:
     return text
 
 
-def trial_lines(trial: TrialResult, folder: str) -> list[str]:
+def trial_lines(trial: TrialResult, folder: str) -> list[Part]:
     """One trial's end, for a person. folder: where it says that the evidence is."""
     lines = [f"outcome: {trial.kind}", f"  {trial.title}"]
     if trial.signature:
@@ -168,11 +171,11 @@ def trial_lines(trial: TrialResult, folder: str) -> list[str]:
         *lines,
         *(f"    {line}" for line in trial.cycle),
         *splat_lines(trial.splat),
-        f"  evidence: {folder}",
+        Whole("  evidence: ", folder),
     ]
 
 
-def _run(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[str]:
+def _run(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[Part]:
     try:
         trial = TrialResult.from_json(result)
     except ValueError as error:
@@ -180,19 +183,19 @@ def _run(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[st
     return trial_lines(trial, str(folder / trial.folder))
 
 
-def _selftest(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[str]:
+def _selftest(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[Part]:
     done = read_as(SelftestResult, result, f"{folder / RECORD}: result")
     good = sum(case.as_expected for case in done.cases)
-    lines = [f"selftest: {good} of {len(done.cases)} as expected"]
+    lines: list[Part] = [f"selftest: {good} of {len(done.cases)} as expected"]
     for case in done.cases:
         if not case.as_expected:
             lines += [
                 f"  {case.name}: {case_words(case.reported)} instead of {case_words(case.expected)}",
                 f"    {case.title}",
-                f"    {folder / 'trials' / Path(case.evidence).name}",
+                Whole("    ", str(folder / "trials" / Path(case.evidence).name)),
             ]
     lines += [f"  {name}: only on kernels {done.only_on.get(name, '')}, not run" for name in done.skipped]
-    return [*lines, f"  evidence: {folder}", f"  took {elapsed(done.seconds)}"]
+    return [*lines, Whole("  evidence: ", str(folder)), f"  took {elapsed(done.seconds)}"]
 
 
 def case_words(what: Reported) -> str:
@@ -201,12 +204,12 @@ def case_words(what: Reported) -> str:
     return f"{what.outcome}{console}" + (f" CPU {what.cpu}" if what.cpu is not None else "")
 
 
-def _bisect(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[str]:
+def _bisect(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[Part]:
     """The culprit, how sure that is, the table, the evidence of one failure, and where everything is."""
     done = read_as(BisectResult, result, f"{folder / RECORD}: result")
     head = ("kernel", "trials", "bug", "verdict", "had in", "")
-    lines = [*_headline(done), ""]
-    lines += [f"  {line}" for line in aligned([head, *(tested_row(done, kernel) for kernel in done.tested)])]
+    lines: list[Part] = [*_headline(done), ""]
+    lines.append(Table([head, *(tested_row(done, kernel) for kernel in done.tested)]))
     guest = f", {done.boot.cpus} CPUs, preempt={done.boot.preempt}" if done.boot else ""
     lines += [
         "",
@@ -222,30 +225,26 @@ def _bisect(result: Result, trials: Sequence[TrialResult], folder: Path) -> list
     return [
         *lines,
         "",
-        f"  evidence     {folder}",
-        *(f"  {name:12} {folder / Path(path).name}" for name, path in kept.items() if path),
-        f"  again        {done.reproduce}",
+        Whole("  evidence     ", str(folder)),
+        *(Whole(f"  {name:12} ", str(folder / Path(path).name)) for name, path in kept.items() if path),
+        Whole("  again        ", done.reproduce),
     ]
 
 
-def _headline(done: BisectResult) -> list[str]:
+def _headline(done: BisectResult) -> list[Part]:
     if done.confidence is None:
         return ["culprit: none", f"  {done.reason}", *([f"  {done.hint}"] if done.hint else [])]
     labels = [done.labels.get(name, name) for name in done.suspects]
-    how = _wrapped(f"confidence {done.confidence:.4g}: {done.reason}")
+    how = Prose(f"confidence {done.confidence:.4g}: {done.reason}")
     if done.culprit is None:
         hint = "  to tell them apart, mend what keeps them from being tested (--patch), or leave --path out"
         return [
             f"culprit: one of {len(labels)}; those between cannot be tested",
             *(f"  {label}" for label in labels),
-            *how,
+            how,
             hint,
         ]
-    return [f"culprit: {labels[0]}", *how, *_wrapped(done.checks)]
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return [f"culprit: {labels[0]}", how, *([Prose(done.checks)] if done.checks else [])]
 
 
 def tested_row(done: BisectResult, kernel: TestedKernel) -> tuple[str, ...]:
@@ -258,12 +257,12 @@ def tested_row(done: BisectResult, kernel: TestedKernel) -> tuple[str, ...]:
     return (name, str(kernel.trials), str(kernel.reproduced), kernel.verdict, had, f"{title}{reason}")
 
 
-def _matrix(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[str]:
+def _matrix(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[Part]:
     done = read_as(MatrixResult, result, f"{folder / RECORD}: result")
-    return matrix_lines(done, folder)
+    return matrix_parts(done, folder)
 
 
-_TEXTS: Mapping[str, Callable[[Result, Sequence[TrialResult], Path], list[str]]] = {
+_TEXTS: Mapping[str, Callable[[Result, Sequence[TrialResult], Path], Sequence[Part]]] = {
     "compare": _compare,
     "run": _run,
     "bisect": _bisect,

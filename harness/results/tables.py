@@ -9,31 +9,35 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.display import elapsed
+from harness.layout import Part, Table, Whole, laid_out
 from harness.results.matrix import CellFacts, MatrixResult, ScenarioRow
-from harness.results.text import aligned
 
 Rows = list[tuple[str, ...]]
 
 
-def matrix_lines(done: MatrixResult, folder: Path) -> list[str]:
+def matrix_parts(done: MatrixResult, folder: Path) -> list[Part]:
     """The tables for a terminal."""
     _, *lines = _sections(done, _plain, "", "  ")
-    return [*lines, f"  evidence {folder}"]
+    return [*lines, Whole("  evidence ", str(folder))]
 
 
 def matrix_markdown(done: MatrixResult) -> str:
     """The tables as Markdown, and what is compared in them."""
-    lines = [f"# Matrix of {done.tree}, {done.day}", "", "What each kernel has on top of the tree:"]
-    lines += [*_markdown(_kernel_rows(done)), *_sections(done, _markdown, "## ", "- ")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+    lines: list[Part] = [
+        f"# Matrix of {done.tree}, {done.day}",
+        "",
+        "What each kernel has on top of the tree:",
+    ]
+    lines += _markdown(_kernel_rows(done))
+    text = "\n".join(laid_out([*lines, *_sections(done, _markdown, "## ", "- ")]))
+    return re.sub(r"\n{3,}", "\n\n", text) + "\n"
 
 
-def _plain(rows: Rows) -> list[str]:
-    unmarked = [[text.replace("**", "") for text in row] for row in rows]
-    return [f"  {line}" for line in aligned(unmarked)]
+def _plain(rows: Rows) -> list[Part]:
+    return [Table([[text.replace("**", "") for text in row] for row in rows])]
 
 
-def _markdown(rows: Rows) -> list[str]:
+def _markdown(rows: Rows) -> list[Part]:
     head, *body = rows
     return ["", *(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *body)), ""]
 
@@ -50,18 +54,19 @@ class _Notes:
         return f"[{self.texts.index(text) + 1}]"
 
 
-def _sections(done: MatrixResult, table: Callable[[Rows], list[str]], head: str, item: str) -> list[str]:
+def _sections(done: MatrixResult, table: Callable[[Rows], list[Part]], head: str, item: str) -> list[Part]:
     notes = _Notes()
-    lines = ["", f"{head}All of it", *table(_summary_rows(done, notes))]
+    lines: list[Part] = ["", f"{head}All of it", *table(_summary_rows(done, notes))]
     for scenario in done.scenarios:
         lines += ["", f"{head}{_title(scenario)}", *table(_scenario_rows(done, scenario, notes))]
         lines += [f"{item}{text}" for text in _limits(scenario)]
         for rows in _metric_tables(done, scenario):
             lines += table(rows)
-    facts = [f"tree: {done.tree}", f"guests: {done.guest}", f"again: {done.reproduce}"]
+    facts = [f"tree: {done.tree}", f"guests: {done.guest}"]
     numbered = [f"[{number}] {text}" for number, text in enumerate(notes.texts, start=1)]
     lines += ["", f"{head}Notes", *[""] * bool(head)]
-    return [*lines, *(f"{item}{text}" for text in (*numbered, *facts, f"took {elapsed(done.seconds)}"))]
+    lines += [f"{item}{text}" for text in (*numbered, *facts)]
+    return [*lines, Whole(f"{item}again: ", done.reproduce), f"{item}took {elapsed(done.seconds)}"]
 
 
 def _title(scenario: ScenarioRow) -> str:

@@ -3,22 +3,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from harness.kernel.apply import PatchStack
 from harness.kernel.spec import KernelTree
+from harness.layout import Part, Prose
 from harness.siblings.search import Line, Search
 
-_WIDTH = 108
 
-
-def as_text(found: Search, tree: KernelTree, stack: PatchStack, paths: Sequence[str]) -> str:
+def as_lines(found: Search, tree: KernelTree, stack: PatchStack, paths: Sequence[str]) -> Iterator[Part]:
     """Tree, patches, every hit with its lines and what is known of it, and the sum."""
-    return "\n".join(_text(found, tree, stack, paths))
-
-
-def _text(found: Search, tree: KernelTree, stack: PatchStack, paths: Sequence[str]) -> Iterator[str]:
     yield f"tree      {tree.description}"
     for applied in stack.patches:
         yield f"patch     {applied.patch.name}, {applied.status}"
@@ -36,7 +30,7 @@ def _text(found: Search, tree: KernelTree, stack: PatchStack, paths: Sequence[st
             if hit.known
             else "nobody has read it: does anything sleep before the fault returns?"
         )
-        yield textwrap.fill(why, _WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
+        yield Prose(why, indent=10, hang=10)
     for file in found.unread:
         yield f"not read  {file.file}: spatch could not parse what is around"
         yield from _source(file.lines)

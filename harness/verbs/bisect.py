@@ -88,9 +88,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         kept = asked.keep(done)
         result = bisection_json(done) | {name: str(path) for name, path in kept.items()}
         trials = [trial for name in records.kernels for trial in done.trials(name)]
-        text = conclude(folder, "bisect", result, trials, update)
-    display.close()
-    print(text, file=display.stream)
+        report = conclude(folder, "bisect", result, trials, update)
+    display.result(*report)
     if arguments.json:
         print(json.dumps(result), flush=True)
     return 0 if conclusion.proven else 1

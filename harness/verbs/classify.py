@@ -26,8 +26,9 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         if arguments.json:
             print(json.dumps(result.as_json()))
             continue
-        print(f"{path}: {result.outcome}: {result.title}")
+        lines = [f"{path}: {result.outcome}: {result.title}"]
         for event in result.events:
             time = "" if event.time_s is None else f" [{event.time_s:.6f}]"
-            print(f"  line {event.line}{time} {event.cls}: {event.title}")
+            lines.append(f"  line {event.line}{time} {event.cls}: {event.title}")
+        display.result(*lines)
     return UserError.exit_code if unreadable else 1 if found else 0

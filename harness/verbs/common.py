@@ -27,9 +27,10 @@ from harness.experiment.kernels import (
 from harness.experiment.options import Workshop
 from harness.experiment.stage import set_stage
 from harness.experiment.trial import Stage
+from harness.layout import Part, laid_out
 from harness.process import command_line
 from harness.results.lock import alone_in
-from harness.results.report import REPORT, report_text
+from harness.results.report import REPORT, report_parts
 from harness.results.runfolder import TrialResult, open_record
 from harness.results.store import fed
 from harness.target.machine import pick_machine
@@ -89,12 +90,13 @@ def conclude(
     result: Mapping[str, Any],
     trials: Sequence[TrialResult],
     update: Callable[..., None],
-) -> str:
+) -> list[Part]:
     """The run is finished: leave its report and its result in the folder. Returns the report."""
-    text = report_text(verb, result, trials, folder)
+    parts = report_parts(verb, result, trials, folder)
+    text = "\n".join(laid_out(parts))
     write_atomically(folder / REPORT, f"{text.strip()}\n".encode())
     update("finished", result=result)
-    return text
+    return parts
 
 
 @contextlib.contextmanager

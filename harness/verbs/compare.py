@@ -79,9 +79,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             update("running")
             done = compare(experiment, kernels, stage, folder, workshop, again)
         result = comparison_json(done, time.monotonic() - begin)
-        text = conclude(folder, "compare", result, done.results, update)
-    display.close()
-    print(text, file=display.stream)
+        report = conclude(folder, "compare", result, done.results, update)
+    display.result(*report)
     if arguments.json:
         print(json.dumps(result), flush=True)
     return 0 if done.verdict.kind is VerdictKind.FIXED else 1

@@ -25,8 +25,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if arguments.json:
         print(json.dumps({**diagnosis.as_json(), "text": cycle_text(diagnosis)}, ensure_ascii=False))
     else:
-        print(f"proof: {diagnosis.proof}")
-        print("\n".join(cycle_text(diagnosis)))
+        display.result(f"proof: {diagnosis.proof}", *cycle_text(diagnosis))
     if arguments.svg:
         write_atomically(arguments.svg, cycle_svg(diagnosis).encode())
     return 0 if diagnosis.proof == "none" else 1

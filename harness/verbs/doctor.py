@@ -24,13 +24,14 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if arguments.json:
         print(json.dumps(as_json(found)))
     else:
-        for finding in found:
-            mark = {True: "ok     ", False: "MISSING" if finding.needed else "absent ", None: "unknown"}[
-                finding.ok
-            ]
-            mend = f"  -> {finding.mend}" if finding.ok is not True and finding.mend else ""
-            print(f"{mark} {finding.what}: {finding.detail}{mend}")
+        display.result(*map(_line, found))
     return 0 if healthy(found) else 3
+
+
+def _line(finding: Finding) -> str:
+    mark = {True: "ok", False: "MISSING" if finding.needed else "absent", None: "unknown"}[finding.ok]
+    mend = f"  -> {finding.mend}" if finding.ok is not True and finding.mend else ""
+    return f"{mark:7} {finding.what}: {finding.detail}{mend}"
 
 
 def _store(path: Path) -> Finding:

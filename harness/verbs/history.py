@@ -7,20 +7,18 @@ import argparse
 import importlib
 import json
 import re
-import shutil
 import sqlite3
 import sys
-import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from harness.display import Display, elapsed
 from harness.errors import UserError
+from harness.layout import fitted
 from harness.results import SCHEMA
 from harness.results.database import opened
 from harness.results.queries import Filter, Night, nights, runs, signatures, since, trials
-from harness.results.text import fitted
 
 #: A run's folder without the scenario: enough for `show` to find it.
 _STAMP = re.compile(r"\d{8}-\d{6}(?=-)")
@@ -59,7 +57,7 @@ def _rebuild(arguments: argparse.Namespace, display: Display) -> int:
     count, unread = rebuild(arguments.store, arguments.rebuild)
     for what in unread:
         print(f"error: {what}", file=sys.stderr)
-    print(f"{count} runs read into {arguments.store}", file=display.stream)
+    display.result(f"{count} runs read into {arguments.store}")
     return UserError.exit_code if unread else 0
 
 
@@ -79,17 +77,12 @@ def _row_json(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def _print(rows: Sequence[Sequence[str]], display: Display, more: bool = False) -> None:
-    for line in fitted(rows, _width(display)):
-        print(line, file=display.stream)
+    lines = fitted(rows, display.columns)
     if len(rows) == 1:
-        print("(nothing)", file=display.stream)
+        lines.append("(nothing)")
     if more:
-        print("(there may be more: -n NUMBER, -n 0 for all)", file=display.stream)
-
-
-def _width(display: Display) -> int:
-    """Columns of the terminal; 0 where a line may have any length."""
-    return shutil.get_terminal_size().columns if display.stream.isatty() else 0
+        lines.append("(there may be more: -n NUMBER, -n 0 for all)")
+    display.result(*lines)
 
 
 def _run_line(row: sqlite3.Row) -> tuple[str, ...]:
@@ -141,9 +134,7 @@ def _show_nights(found: Sequence[Night], arguments: argparse.Namespace, display:
     _print(rows, display)
     for night in found:
         for signature in night.new:
-            text = f"new in the night of {night.date}: {signature}"
-            for line in textwrap.wrap(text, _width(display) or 10_000, subsequent_indent="  "):
-                print(line, file=display.stream)
+            display.result(f"new in the night of {night.date}: {signature}")
 
 
 def _night_json(night: Night) -> dict[str, Any]:

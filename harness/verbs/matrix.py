@@ -19,6 +19,7 @@ from harness.experiment.kernels import get_tree
 from harness.experiment.options import Workshop
 from harness.kernel.patches import in_range
 from harness.kernel.tree import KernelTree
+from harness.layout import Table
 from harness.matrix.model import (
     MATRIX,
     Matrix,
@@ -107,9 +108,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             session.run(kernels, lambda: keep(update))
         done = result()
         values = done.model_dump(mode="json")
-        text = conclude(folder, "matrix", values, [], update)
-    display.close()
-    print(text, file=display.stream)
+        report = conclude(folder, "matrix", values, [], update)
+    display.result(*report)
     if arguments.json:
         print(json.dumps(values), flush=True)
     return 0 if done.complete else 1
@@ -196,7 +196,11 @@ def _show_plan(cells: tuple[Cell, ...], arguments: argparse.Namespace, display: 
     ]
     if arguments.json:
         print(json.dumps({"schema": 1, "plan": rows}), flush=True)
-    for row in rows if not arguments.json else ():
-        what = f"not applicable: {row['reason']}" if row["reason"] else f"{row['trials']} trials"
-        print(f"{row['kernel']}  {row['scenario']}  {row['preempt']}, {row['cpus']} CPUs: {what}")
+    else:
+        display.result(Table([("kernel", "scenario", "guest", "trials"), *map(_plan_row, cells)], indent=0))
     return 0
+
+
+def _plan_row(cell: Cell) -> tuple[str, ...]:
+    what = f"not applicable: {cell.reason}" if cell.reason else str(cell.trials)
+    return (cell.kernel, cell.entry.name, f"{cell.preempt}, {cell.cpus} CPUs", what)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from harness.display import Display
 from harness.errors import UserError
+from harness.layout import Part, Table
 from harness.results.database import opened, writing
 from harness.results.pruning import Limit, Pruned, carry_out, plan
 from harness.results.queries import forget, known_folders
 from harness.results.reading import RunRecord, load_run
 from harness.results.runfolder import SCHEMA
 from harness.results.store import feed, run_folders, run_id
-from harness.results.text import aligned
 
 
 def main(arguments: argparse.Namespace, display: Display) -> int:
@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if arguments.json:
         print(json.dumps({"schema": SCHEMA, "runs": [_json(pruned) for pruned in found]}))
     else:
-        print(_text(found, arguments.dry_run), file=display.stream)
+        display.result(*_parts(found, arguments.dry_run))
     return 0
 
 
@@ -73,18 +73,18 @@ def _json(pruned: Pruned) -> dict[str, object]:
     }
 
 
-def _text(found: list[Pruned], dry: bool) -> str:
-    lines = []
+def _parts(found: list[Pruned], dry: bool) -> list[Part]:
+    lines: list[Part] = []
     gone = [pruned for pruned in found if pruned.fate != "kept" and pruned.freed]
     if gone:
         what = {"evidence": "its evidence", "all": "all of it"}
         rows = [(str(p.run.folder), p.run.standing, what[p.fate], _megabytes(p.freed)) for p in gone]
-        lines += aligned([("run", "", "goes" if dry else "gone", "freed"), *rows])
+        lines.append(Table([("run", "", "goes" if dry else "gone", "freed"), *rows], indent=0))
     lines += [f"left alone: {p.run.folder}: {p.why}" for p in found if p.why]
     would = "would free" if dry else "freed"
     kept = sum(pruned.fate == "kept" for pruned in found)
     total = _megabytes(sum(pruned.freed for pruned in found))
-    return "\n".join([*lines, f"{would} {total} of {_runs_of(len(gone))}; {_runs_of(kept)} kept as they are"])
+    return [*lines, f"{would} {total} of {_runs_of(len(gone))}; {_runs_of(kept)} kept as they are"]
 
 
 def _megabytes(size: int) -> str:

@@ -25,8 +25,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         return debug(trial.plan, trial.symbols(), said, Deadline.after(trial.limit_s))
     with display.step(f"replay of {trial.folder.name}"):
         comparison = replay_trial(trial, QemuTarget())
-    display.close()
-    print(comparison.text(), file=display.stream)
+    display.result(comparison.text())
     if arguments.json:
         print(json.dumps(comparison.as_json()), flush=True)
     return 1 if comparison.difference else 0

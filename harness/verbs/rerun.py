@@ -27,7 +27,7 @@ def rerun(run: RunRecord, arguments: argparse.Namespace, display: Display) -> in
     status = int(importlib.import_module(f"harness.verbs.{run.verb}").main(again, display))
     for folder in sorted(set(arguments.out.glob(f"*/{RECORD}")), reverse=True):
         if folder.parent not in before and read_record(folder.parent).get("rerun_of") == str(run.folder):
-            print(agreement(run, load_run(folder.parent)), file=display.stream)
+            display.result(agreement(run, load_run(folder.parent)))
             break
     return status
 

@@ -55,9 +55,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         update("running", tree=kernel.build.tree)
         with kept_in(folder, display), display.step(f"trial of {scenario.name} on {arguments.kernel}"):
             result = run_trial(plan, folder)
-        text = conclude(folder, "run", result.as_json(), [result], update)
-    display.close()
-    print(text, file=display.stream)
+        report = conclude(folder, "run", result.as_json(), [result], update)
+    display.result(*report)
     if arguments.json:
         print(json.dumps(trial_json(result, str(folder / result.folder))), flush=True)
     if result.kind in (OutcomeKind.INFRA_ERROR, OutcomeKind.TARGET_LOST):

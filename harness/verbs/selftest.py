@@ -15,6 +15,7 @@ from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.kernels import BootableKernel
 from harness.experiment.trial import fingerprint, kernel_json
+from harness.layout import Table
 from harness.process import command_line
 from harness.results.repeats import repeated
 from harness.results.report import case_words
@@ -75,9 +76,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             display.table(HEADER, _rows(results))
         skipped = [case for case in cases if case not in happening]
         report = _json(results, skipped, kernel, folder, time.monotonic() - begin)
-        text = conclude(folder, "selftest", report, [], update)
-    display.close()
-    print(text, file=display.stream)
+        parts = conclude(folder, "selftest", report, [], update)
+    display.result(*parts)
     if arguments.json:
         print(json.dumps(report), flush=True)
     if any(result.machine_failed for result in results):
@@ -89,9 +89,8 @@ def _list(cases: Sequence[Case], arguments: argparse.Namespace, display: Display
     if arguments.json:
         print(json.dumps({"schema": SCHEMA, "cases": [case_json(case) for case in cases]}))
         return
-    width = max(len(case.name) for case in cases)
-    for case in cases:
-        print(f"{case.name:{width}}  {case.expect.outcome:16}  {case.provokes}", file=display.stream)
+    rows = [(case.name, str(case.expect.outcome), case.provokes) for case in cases]
+    display.result(Table([("case", "reported as", "what is done to the guest"), *rows], indent=0))
 
 
 def _again(arguments: argparse.Namespace, case: Case) -> str:

@@ -12,18 +12,18 @@ from typing import Any
 
 from harness.display import Display
 from harness.errors import UserError
+from harness.layout import Part, Table, Whole
 from harness.results.naming import Stored, run_named
 from harness.results.reading import RunRecord, TrialRecord, load_run
-from harness.results.report import report_text, trial_lines
+from harness.results.report import report_parts, trial_lines
 from harness.results.runfolder import SCHEMA
-from harness.results.text import aligned
 
 
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     place = run_named(arguments.run, arguments.store)
     if isinstance(place, Stored):
-        return _show_stored(place, arguments)
+        return _show_stored(place, arguments, display)
     run = load_run(place)
     if arguments.rerun:
         # Only this takes all that the verbs work with.
@@ -31,11 +31,14 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if arguments.trial:
         chosen = trials_named(run, arguments.trial)
         for trial in chosen:
-            print(_trial_json(trial) if arguments.json else _trial_text(trial), file=sys.stdout)
+            if arguments.json:
+                print(_trial_json(trial))
+            else:
+                display.result(*_trial_parts(trial))
     elif arguments.json:
         print(json.dumps(_run_json(run)))
     else:
-        print(run_text(run))
+        display.result(*run_parts(run))
     if run.pruned:
         print(f"note: the evidence was removed on {run.pruned[:10]}", file=sys.stderr)
     for what in run.damaged:
@@ -43,22 +46,25 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     return UserError.exit_code if run.damaged else 0
 
 
-def _show_stored(stored: Stored, arguments: argparse.Namespace) -> int:
+def _show_stored(stored: Stored, arguments: argparse.Namespace, display: Display) -> int:
     """What the store has of a run whose folder is gone."""
     if arguments.rerun or arguments.trial:
         raise UserError(f"{stored.folder} is not there any more", hint="without it, only its report is")
     record = json.loads(stored.record)
-    print(json.dumps(record.get("result", record)) if arguments.json else f"\n{stored.report.strip()}")
+    if arguments.json:
+        print(json.dumps(record.get("result", record)))
+    else:
+        display.result("", stored.report.strip())
     print(f"note: {stored.folder} is not there any more; this is from the store", file=sys.stderr)
     return 0
 
 
-def run_text(run: RunRecord) -> str:
+def run_parts(run: RunRecord) -> list[Part]:
     """The report as it was printed at the run's end; of a run that did not come to it, how far it came."""
     if run.result is not None:
         results = [trial.result for trial in run.trials if trial.result]
-        return report_text(run.verb, run.result, results, run.folder)
-    lines = ["", f"{run.verb}: {run.standing}", *(f"  {line}" for line in run.error.splitlines())]
+        return report_parts(run.verb, run.result, results, run.folder)
+    lines: list[Part] = ["", f"{run.verb}: {run.standing}", *(f"  {line}" for line in run.error.splitlines())]
     done = [trial for trial in run.trials if trial.result]
     lines += [f"  {len(done)} trials finished", ""]
     rows = [("trial", "outcome", "windows", "seconds", "")]
@@ -67,8 +73,8 @@ def run_text(run: RunRecord) -> str:
         bug = " (the bug)" if trial.result.is_bug else ""
         numbers = (str(trial.result.windows), f"{trial.result.seconds:.1f}")
         rows.append((trial.folder.name, f"{trial.result.kind}{bug}", *numbers, trial.result.title))
-    lines += [f"  {line}" for line in aligned(rows)] if done else []
-    return "\n".join([*lines, "", f"  evidence     {run.folder}", f"  again        {run.reproduce}"])
+    lines += [Table(rows)] if done else []
+    return [*lines, "", Whole("  evidence     ", str(run.folder)), Whole("  again        ", run.reproduce)]
 
 
 def _run_json(run: RunRecord) -> Mapping[str, Any]:
@@ -90,13 +96,13 @@ def trials_named(run: RunRecord, name: str) -> Sequence[TrialRecord]:
     return found
 
 
-def _trial_text(trial: TrialRecord) -> str:
-    head = ["", f"trial {trial.index} of {trial.arm}, seed {trial.seed}"]
+def _trial_parts(trial: TrialRecord) -> list[Part]:
+    head: list[Part] = ["", f"trial {trial.index} of {trial.arm}, seed {trial.seed}"]
     if trial.result is None:
         why = trial.facts.get("error", "it did not come to its end")
-        return "\n".join([*head, f"  {trial.state}: {why}"])
+        return [*head, f"  {trial.state}: {why}"]
     body = trial_lines(trial.result, str(trial.folder))
-    return "\n".join([*head, *body, f"  again: {trial.facts.get('command', '')}"])
+    return [*head, *body, Whole("  again: ", str(trial.facts.get("command", "")))]
 
 
 def _trial_json(trial: TrialRecord) -> str:

@@ -13,7 +13,7 @@ from harness.display import Display
 from harness.experiment.kernels import get_tree, resolve_patches
 from harness.experiment.options import Workshop
 from harness.kernel.apply import apply_patches
-from harness.siblings.report import as_json, as_text
+from harness.siblings.report import as_json, as_lines
 from harness.siblings.search import search
 from harness.siblings.spatch import require_spatch
 
@@ -37,5 +37,5 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if arguments.json:
         print(json.dumps(as_json(found, tree, stack, arguments.paths)))
     else:
-        print(as_text(found, tree, stack, arguments.paths))
+        display.result(*as_lines(found, tree, stack, arguments.paths))
     return 0 if found.clean else 1

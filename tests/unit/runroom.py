@@ -23,6 +23,7 @@ from harness.experiment.report import comparison_json
 from harness.experiment.trial import Stage
 from harness.kernel.product import KernelBuild, PatchRecord
 from harness.kmod import GuestPrograms
+from harness.layout import laid_out
 from harness.results.runfolder import keep_patches, make_run_folder, run_facts, write_experiment
 from harness.target.protocol import (
     AgentLine,
@@ -190,7 +191,7 @@ def comparison(
         stage = Stage(RecordedTarget(fails), "microvm", "tcg")
         done = compare(experiment, kernels, stage, folder, Workshop(Cache(room), Quiet()), again)
         result = comparison_json(done, 1.0)
-        text = conclude(folder, "compare", result, done.results, update)
+        text = "\n".join(laid_out(conclude(folder, "compare", result, done.results, update)))
     assert json.loads(json.dumps(result)) == result
     return folder, text, done
 

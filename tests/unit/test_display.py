@@ -7,8 +7,9 @@ import io
 import re
 
 import pytest
+from rich.console import Console
 
-from harness.display import LiveProgress, PlainProgress, elapsed, make_progress
+from harness.display import LiveProgress, PlainProgress, about, elapsed, make_progress
 
 
 def test_a_pipe_gets_plain_lines_with_times() -> None:
@@ -34,11 +35,24 @@ def test_a_step_that_fails_says_so() -> None:
     assert "boot: failed after" in stream.getvalue()
 
 
-def test_a_terminal_keeps_finished_steps_and_the_last_table() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
 
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A terminal of 80 columns that can do colours."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    return monkeypatch
+
+
+def test_a_terminal_keeps_finished_steps_and_the_last_table() -> None:
     stream = Terminal()
     progress = make_progress(stream)
     assert isinstance(progress, LiveProgress)
@@ -52,3 +66,87 @@ def test_a_terminal_keeps_finished_steps_and_the_last_table() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(4.24, "4.2 s"), (59.9, "59.9 s"), (185, "3 min 05 s")])
 def test_elapsed_time_is_read_by_people(seconds: float, text: str) -> None:
     assert elapsed(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("stream", "settings", "coloured"),
+    [
+        (Terminal, {}, True),
+        (Terminal, {"NO_COLOR": "1"}, False),
+        (Terminal, {"TERM": "dumb"}, False),
+        (io.StringIO, {}, False),
+        (io.StringIO, {"FORCE_COLOR": "1"}, True),
+        (io.StringIO, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_colours_are_for_terminals_unless_somebody_says_otherwise(
+    stream: type[io.StringIO], settings: dict[str, str], coloured: bool, environ: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        environ.setenv(name, value)
+    shown = stream()
+    make_progress(shown).result("", "verdict: not_fixed", "  why")
+    assert ("\x1b[1;31m" in shown.getvalue()) is coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()) == "\nverdict: not_fixed\n  why\n"
+
+
+def test_a_dumb_terminal_is_not_redrawn(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("TERM", "dumb")
+    stream = Terminal()
+    progress = make_progress(stream)
+    with progress.step("kernel base"):
+        pass
+    progress.close()
+    assert "\x1b" not in stream.getvalue() and "kernel base: done in" in stream.getvalue()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_nothing_live_is_wider_than_the_terminal(columns: int, environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("COLUMNS", str(columns))
+    progress = make_progress(Terminal())
+    assert isinstance(progress, LiveProgress)
+    with progress.step("building Debian linux-source-7.3 7.3.4-1~bpo13+1") as step:
+        step.update("CC drivers/gpu/drm/a/very/long/name/of/a/file.o", 1000, 3000)
+        row = ("1", "unfixed", "base-without-wait", "1", "livelock (the bug)", "17", "0", "3.2")
+        head = ("trial", "arm", "kernel", "seed", "outcome", "windows", "iterations", "seconds")
+        progress.table(head, [row], running="trial 2 of 12: fixed, about 25 s left")
+        shown = Console(file=io.StringIO(), width=columns, highlight=False)
+        shown.print(progress)
+        said = shown.file.getvalue()  # type: ignore[attr-defined]
+    progress.close()
+    assert "0.0 s, about 5 s left" in said and "about 25 s left" in said and "windows" in said
+    assert ("iterations" in said) is (columns > 80)
+    assert max(map(len, said.split("\n"))) <= columns
+
+
+def test_what_a_guest_said_does_nothing_to_the_terminal() -> None:
+    stream = Terminal()
+    progress = make_progress(stream)
+    progress.note("a\x1b[2Jb")
+    progress.result("c\x1b]0;title\x07d")
+    assert "a\\x1b[2Jb" in stream.getvalue() and "c\\x1b]0;title\\x07d" in stream.getvalue()
+
+
+def test_quiet_shows_results_alone() -> None:
+    stream = Terminal()
+    progress = make_progress(stream, quiet=True)
+    with progress.step("kernel base") as step:
+        step.update("mm/memory.o", 3, 10)
+    progress.note("a note")
+    progress.table(("trial",), [("1",)])
+    progress.result("the end")
+    assert stream.getvalue() == "the end\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, ""),
+        (2, "about 5 s left"),
+        (33, "about 35 s left"),
+        (130, "about 2 min left"),
+        (7200, "about 2.0 h left"),
+    ],
+)
+def test_an_estimate_is_round(seconds: float, text: str) -> None:
+    assert about(seconds) == text

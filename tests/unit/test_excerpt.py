@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.plain import plain
 from harness.results.excerpt import AFTER, BEFORE, HEAD, TAIL, console_excerpt
-from harness.results.plain import plain
 
 LOG = Path(__file__).resolve().parents[1] / "data" / "console" / "7.3-unfixed-preempt-none-soft-lockup.log"
 LINES = 40_000

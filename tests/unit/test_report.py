@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.experiment.report import comparison_json, metric_ranges, onset_to_verdict, proofs
+from harness.layout import laid_out
 from harness.results.report import report_text, trial_lines
 from harness.results.runfolder import TrialResult
 from harness.scenario.catalogue import load_scenario
@@ -37,7 +38,7 @@ def soft_lockup() -> TrialResult:
 
 
 def test_a_trial_shows_the_stack_and_no_registers() -> None:
-    text = "\n".join(trial_lines(soft_lockup(), "runs/x/trials/001"))
+    text = "\n".join(laid_out(trial_lines(soft_lockup(), "runs/x/trials/001")))
     assert "BUG: soft lockup - CPU#1 stuck for 13s! [stress:53]" in text
     assert "hmm_range_fault_locked+0xe4/0x15c" in text and "entry_SYSCALL_64" in text
     assert "RAX:" not in text and "Code:" not in text and "RIP: 0033" not in text
@@ -46,7 +47,7 @@ def test_a_trial_shows_the_stack_and_no_registers() -> None:
 
 def test_a_trial_shows_its_cycle() -> None:
     result = replace(soft_lockup(), splat=(), proof="cycle", cycle=("a:1 spins", "  on a folio held by b:2"))
-    text = "\n".join(trial_lines(result, "runs/x/trials/001"))
+    text = "\n".join(laid_out(trial_lines(result, "runs/x/trials/001")))
     assert "  proof: cycle\n    a:1 spins\n      on a folio held by b:2\n" in text
 
 

@@ -137,7 +137,7 @@ def test_a_failure_on_a_console_that_should_be_silent_is_not_as_expected() -> No
 
 def test_the_list_names_every_case(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["selftest", "--list", "--out", str(tmp_path / "runs")]) == 0
-    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    _, *lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
     assert lines == [[case.name, str(case.expect.outcome)] for case in load_cases()]
     assert main(["selftest", "--list", "--json", "--case", "oom"]) == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)["cases"]] == ["oom"]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from harness.results.plain import plain
+from harness.plain import plain
 from harness.results.runfolder import TrialResult
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from xml.etree import ElementTree
 
+from harness.plain import plain
 from harness.results.cases import case_text, trial_cases
 from harness.results.formats.evidence import evidence_text, trial_title
 from harness.results.formats.options import Options
-from harness.results.plain import plain
 from harness.results.reading import RunRecord, TrialRecord
 from harness.results.summary import Arm, Mark, Summary, summarize
 from harness.watch.ktap import CaseStatus

@@ -15,10 +15,10 @@ from typing import Any
 
 from harness.cache import digest
 from harness.errors import UserError
+from harness.plain import plain
 from harness.results.cases import case_text, trial_cases
 from harness.results.formats.evidence import evidence_text, trial_title
 from harness.results.formats.options import Options
-from harness.results.plain import plain
 from harness.results.reading import RunRecord, TrialRecord
 from harness.results.schema import KernelFacts
 from harness.results.summary import Arm, Summary, summarize

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.plain import plain
 from harness.results.formats.evidence import evidence_text
 from harness.results.formats.options import Options
-from harness.results.plain import plain
 from harness.results.reading import RunRecord
 from harness.results.summary import COLUMNS, Summary, summarize
 

@@ -18,14 +18,15 @@ from harness.deadline import Deadline
 from harness.errors import InfraError, UserError
 from harness.experiment.statistics import VerdictKind
 from harness.kernel.patches import read_patches
+from harness.layout import aligned
+from harness.plain import plain
 from harness.process import run as run_process
 from harness.results.formats.options import Options
 from harness.results.formats.thread import address, read_thread
-from harness.results.plain import plain
 from harness.results.reading import RunRecord
 from harness.results.runfolder import TrialResult
 from harness.results.summary import COLUMNS, Arm, Summary, summarize
-from harness.results.text import aligned, splat_lines
+from harness.results.text import splat_lines
 
 #: Columns of a mail's text.
 WIDTH = 72

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.kernel.mail import diff_texts, mails
-from harness.results.plain import plain
+from harness.plain import plain
 
 #: The number of a cover letter, as in [PATCH v2 0/3].
 _COVER = re.compile(r"\[[^\]]*\b0+/\d+\s*\]")

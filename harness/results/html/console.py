@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from harness.plain import plain
 from harness.results.excerpt import ConsoleExcerpt, ConsoleLine, ConsolePart
-from harness.results.plain import plain
 from harness.results.text import is_noise
 from harness.watch.console import ConsoleEvent
 

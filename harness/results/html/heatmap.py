@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.plain import plain
 from harness.results.matrix import CellFacts, MatrixResult
-from harness.results.plain import plain
 
 #: Shades of the map, the lightest for a rate of 0.
 SHADES = 5

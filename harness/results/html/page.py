@@ -12,13 +12,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from harness.plain import plain
 from harness.results.cases import case_text, trial_cases
 from harness.results.excerpt import console_excerpt
 from harness.results.formats.evidence import trial_title
 from harness.results.html.console import Block, console_blocks
 from harness.results.html.timeline import read_timeline, timeline_svg
 from harness.results.kernels import config_diff, kept_config, kept_diffs
-from harness.results.plain import plain
 from harness.results.reading import TrialRecord
 from harness.results.schema import PatchFacts
 from harness.results.summary import Arm, Summary

@@ -10,12 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
+from harness.plain import plain
 from harness.results.formats.options import Options
 from harness.results.html.heatmap import heat_maps
 from harness.results.html.page import detailed, kernel_views, trial_rows, trial_view
 from harness.results.html.rates import rates_svg
 from harness.results.html.tables import tables
-from harness.results.plain import plain
 from harness.results.reading import RunRecord
 from harness.results.summary import COLUMNS, summarize
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.results.plain import plain
+from harness.plain import plain
 from harness.results.report import case_words, tested_row
 from harness.results.runfolder import RECORD
 from harness.results.schema import BisectResult, SelftestResult, read_as
