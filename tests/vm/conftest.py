@@ -23,6 +23,9 @@ from harness.experiment.options import Workshop
 from harness.kernel.tree import KernelTree
 from harness.progress import Step
 from harness.target.machine import pick_machine
+from tests.vm.box.fixtures import box, installed, the_box
+
+__all__ = ["box", "installed", "the_box"]
 
 HARNESS = Path(sys.executable).parent / "hmm-harness"
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The box's hardware and its mains switch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+from pathlib import Path
+
+from qemu.qmp import QMPClient, QMPError
+
+from harness.process import start, stop
+
+from .serial_port import SerialPort
+
+MEMORY_MB = 1024
+#: Size of the store of ACPI's ERST, where pstore keeps the last words of a kernel through a power cut.
+ERST_BYTES = 1 << 16
+_PATIENCE_S = 10.0
+
+
+def qemu_argv(folder: Path, ssh_port: int, line_fd: int, monitor_fd: int) -> list[str]:
+    """The box: two CPUs, an NVMe disk, a network card, a serial line; its SSH is at this port of the loopback."""
+    erst = f"memory-backend-file,id=erst,size={ERST_BYTES},share=on,mem-path={folder / 'erst'}"
+    disk = f"file={folder / 'disk.qcow2'},format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"
+    return [
+        "qemu-system-x86_64",
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-smp", "2", "-m", str(MEMORY_MB)),
+        *("-drive", disk, "-device", "nvme,drive=disk,serial=box"),
+        *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"),
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+        *("-chardev", f"socket,id=line,fd={line_fd}", "-serial", "chardev:line"),
+        *("-object", erst, "-device", "acpi-erst,memdev=erst"),
+        *("-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control"),
+    ]
+
+
+class Mains:
+    """Switches the box on and off, and pulls its reset line; never asks what runs on it."""
+
+    def __init__(self, folder: Path, serial: SerialPort, ssh_port: int) -> None:
+        self._folder = folder
+        self._serial = serial
+        self._ssh_port = ssh_port
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self._monitor = QMPClient()
+        self._line: asyncio.Task[None] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return self._qemu is not None and self._qemu.poll() is None
+
+    async def on(self) -> None:
+        """Nothing happens to a box that is on."""
+        if self.is_on:
+            return
+        await self.off()
+        erst = self._folder / "erst"
+        if not erst.exists():
+            erst.write_bytes(bytes(ERST_BYTES))
+        line, its_line = socket.socketpair()
+        monitor, its_monitor = socket.socketpair()
+        with (self._folder / "qemu.log").open("ab") as log, its_line, its_monitor:
+            fds = its_line.fileno(), its_monitor.fileno()
+            argv = qemu_argv(self._folder, self._ssh_port, *fds)
+            self._qemu = start(argv, stdout=log, pass_fds=fds)
+        self._line = asyncio.create_task(self._serial.hold(*await asyncio.open_connection(sock=line)))
+        self._monitor = QMPClient()
+        await asyncio.wait_for(self._monitor.connect(monitor), _PATIENCE_S)
+
+    async def off(self) -> None:
+        """What was written to the disk is on it; what the kernel still held is lost."""
+        if self._qemu is None:
+            return
+        # A QEMU that is killed would lose what its disk's cache holds, which no disk does.
+        with contextlib.suppress(QMPError, OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._monitor.execute("quit"), _PATIENCE_S)
+        with contextlib.suppress(QMPError, OSError):
+            await self._monitor.disconnect()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._qemu.wait, _PATIENCE_S)
+        stop(self._qemu)
+        self._qemu = None
+        if self._line:
+            await self._line
+
+    async def reset(self) -> None:
+        """The button at the front."""
+        await self._monitor.execute("system_reset")
+
+    async def send_break(self) -> None:
+        """A break on the serial line."""
+        if self.is_on:
+            await self._monitor.execute("chardev-send-break", {"id": "line"})
