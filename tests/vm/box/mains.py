@@ -22,7 +22,7 @@ _PATIENCE_S = 10.0
 
 
 def qemu_argv(folder: Path, ssh_port: int, line_fd: int, monitor_fd: int) -> list[str]:
-    """The box: two CPUs, an NVMe disk, a network card, a serial line; its SSH is at this port of the loopback."""
+    """The box: two CPUs, an NVMe disk, a network card, a serial line; SSH is at this port of the loopback."""
     erst = f"memory-backend-file,id=erst,size={ERST_BYTES},share=on,mem-path={folder / 'erst'}"
     disk = f"file={folder / 'disk.qcow2'},format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"
     return [
