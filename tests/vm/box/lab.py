@@ -17,6 +17,7 @@ from pathlib import Path
 
 from qemu.qmp import QMPError
 
+from . import rest
 from .cable import Cable
 from .mains import Mains
 from .serial_port import SerialPort
@@ -44,6 +45,7 @@ class Lab:
             "ssh": await self._cable.listen(),
             "telnet": await self._serial.listen(telnet=True),
             "raw": await self._serial.listen(telnet=False),
+            "rest": await rest.listen(self._power),
         }
         draft = self._folder / "lab.json.new"
         draft.write_text(json.dumps(ports) + "\n")
@@ -55,12 +57,16 @@ class Lab:
     async def _send_break(self) -> None:
         await self._mains.send_break()
 
+    async def _power(self, word: str) -> str:
+        async with self._switch:
+            return await self._do(["power", word])
+
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         words = (await reader.readline()).decode().split()
         try:
             async with self._switch:
                 answer = await self._do(words)
-        except (QMPError, OSError, ValueError) as error:
+        except (QMPError, OSError, EOFError, ValueError) as error:
             answer = f"failed: {error or type(error).__name__}"
         writer.write(f"{answer}\n".encode())
         writer.close()

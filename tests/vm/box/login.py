@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ from harness.deadline import Deadline
 
 from .box import Box
 
+# A box that is not up yet is no error to report, least of all with a trace.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 #: From the switch to a login; ten times what it takes on a quiet machine.
 UP_S = 180.0
 

@@ -19,6 +19,8 @@ MEMORY_MB = 1024
 #: Size of the store of ACPI's ERST, where pstore keeps the last words of a kernel through a power cut.
 ERST_BYTES = 1 << 16
 _PATIENCE_S = 10.0
+#: How the monitor of a QEMU that ends shows it: disconnecting repeats what its reader met.
+_GONE = (QMPError, OSError, EOFError)
 
 
 def qemu_argv(folder: Path, ssh_port: int, line_fd: int, monitor_fd: int) -> list[str]:
@@ -77,9 +79,9 @@ class Mains:
         if self._qemu is None:
             return
         # A QEMU that is killed would lose what its disk's cache holds, which no disk does.
-        with contextlib.suppress(QMPError, OSError, asyncio.TimeoutError):
+        with contextlib.suppress(*_GONE, asyncio.TimeoutError):
             await asyncio.wait_for(self._monitor.execute("quit"), _PATIENCE_S)
-        with contextlib.suppress(QMPError, OSError):
+        with contextlib.suppress(*_GONE):
             await self._monitor.disconnect()
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._qemu.wait, _PATIENCE_S)
