@@ -32,7 +32,8 @@ def _judged(report: Report, ended: ProgramEnd | None, oracle: Oracle) -> Outcome
         said = next(iter(report.rest), "nothing")
         return Outcome(OutcomeKind.INFRA_ERROR, f"the tests did not run; they said: {said}")
     if report.failed:
-        title = f"{_some(report.failed, ', ')} failed; {counted(report)}"
+        why = next((case.reason for case in report.of(CaseStatus.FAILED) if case.reason), "")
+        title = f"{_some(report.failed, ', ')} failed{f' ({why})' if why else ''}; {counted(report)}"
         return _failed(title, report.failed, oracle)
     wrong = [*report.defects, *_end_of(ended)]
     if wrong:

@@ -122,6 +122,26 @@ class Ktap(_Message):
     line: str
 
 
+class IgtLine(_Message):
+    """A line that igt_runner said."""
+
+    type: Literal["igt"]
+    t: float = 0.0
+    line: str
+    #: On its standard error.
+    errors: bool = False
+
+
+class IgtResults(_Message):
+    """A piece of the results.json that igt_runner left, its bytes as Latin-1."""
+
+    type: Literal["igt_results"]
+    t: float = 0.0
+    text: str
+    #: Bytes that are still to come.
+    left: int
+
+
 class ProgramEnd(_Message):
     """How a program ended that the stressor ran."""
 
@@ -196,6 +216,8 @@ Message = (
     | ProgressMessage
     | Iteration
     | Ktap
+    | IgtLine
+    | IgtResults
     | End
     | Exit
     | ErrorMessage
@@ -203,7 +225,10 @@ Message = (
     | UnknownMessage
 )  # fmt: skip
 
-_KINDS = {"hello", "module", "start", "progress", "iteration", "ktap", "end", "exit", "error", "corruption"}
+_KINDS = {
+    "hello", "module", "start", "progress", "iteration", "ktap", "igt", "igt_results", "end", "exit", "error",
+    "corruption",
+}  # fmt: skip
 
 
 def _kind(value: Any) -> str:
@@ -219,6 +244,8 @@ _ADAPTER: TypeAdapter[Message] = TypeAdapter(
         | Annotated[ProgressMessage, Tag("progress")]
         | Annotated[Iteration, Tag("iteration")]
         | Annotated[Ktap, Tag("ktap")]
+        | Annotated[IgtLine, Tag("igt")]
+        | Annotated[IgtResults, Tag("igt_results")]
         | Annotated[End, Tag("end")]
         | Annotated[Exit, Tag("exit")]
         | Annotated[ErrorMessage, Tag("error")]

@@ -65,7 +65,22 @@ class ChoiceParameter(Frozen):
         return str(value)
 
 
-Parameter = Annotated[IntParameter | ChoiceParameter, Field(discriminator="type")]
+class TextParameter(Frozen):
+    """Any text without white space; also none."""
+
+    type: Literal["text"]
+    default: str
+    help: str
+
+    def read(self, value: Value) -> str:
+        """The text; ValueError if it would not survive being one word."""
+        text = str(value)
+        if not text.isprintable() or any(letter.isspace() for letter in text):
+            raise ValueError("must be one word")
+        return text
+
+
+Parameter = Annotated[IntParameter | ChoiceParameter | TextParameter, Field(discriminator="type")]
 
 
 class Needs(Frozen):
@@ -129,8 +144,9 @@ class Scenario(Frozen):
     bug: str
     description: str
     needs: Needs
-    #: What runs: the stressor with hmm_harness.ko, or the tree's own hmm-tests with its test_hmm.ko.
-    program: Literal["stressor", "hmm-tests"] = "stressor"
+    #: What runs: the stressor with hmm_harness.ko, the tree's own hmm-tests with its test_hmm.ko, or IGT's
+    #: runner with the IGT of the system that it runs on.
+    program: Literal["stressor", "hmm-tests", "igt"] = "stressor"
     #: Wall time that a trial is given at least, s, whatever the experiment says.
     trial_s: int = 0
     #: Parameters of the module.
@@ -174,7 +190,7 @@ class Scenario(Frozen):
             MetricLimit(name, metric.unit, metric.above, metric.below)
             for name, metric in self.oracle.metrics.items()
         )
-        suite = self.program == "hmm-tests"
+        suite = self.program != "stressor"
         return Oracle(rules, needs_windows=self.oracle.windows, metrics=metrics, suite=suite)
 
     def limits(self, boot: BootConfig) -> Thresholds:

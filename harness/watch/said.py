@@ -11,12 +11,15 @@ from harness.guest.protocol import (
     ErrorMessage,
     Exit,
     Hello,
+    IgtLine,
+    IgtResults,
     Iteration,
     Ktap,
     ProgramEnd,
     ProgressMessage,
     Start,
 )
+from harness.igt.reader import IgtReader
 from harness.watch.ktap import KtapReader
 from harness.watch.observation import AgentMessage, Observation, ProgressMark
 
@@ -40,7 +43,7 @@ class Said:
     #: What the stressor measured, as its end said.
     metrics: dict[str, float] = field(default_factory=dict)
     #: What a suite of tests said, and how its program ended.
-    tests: KtapReader = field(default_factory=KtapReader)
+    tests: KtapReader | IgtReader = field(default_factory=KtapReader)
     program: ProgramEnd | None = None
     #: When the stressor last got on, by the host's clock.
     moves: list[float] = field(default_factory=list)
@@ -72,6 +75,8 @@ class Said:
             case Ktap():
                 self.tests.feed(message.line)
                 self.iterations = self.tests.done
+            case IgtLine() | IgtResults():
+                self._take_igt(message)
             case End():
                 self.end = observation
                 self.program = message.program
@@ -88,6 +93,15 @@ class Said:
                 self.errors.append(": ".join(part for part in (message.what, message.text) if part))
             case _:
                 pass
+
+    def _take_igt(self, message: IgtLine | IgtResults) -> None:
+        if not isinstance(self.tests, IgtReader):
+            self.tests = IgtReader()
+        if isinstance(message, IgtLine):
+            self.tests.feed(message.line)
+        else:
+            self.tests.results(message.text, message.left)
+        self.iterations = self.tests.done
 
     @property
     def windows(self) -> int:

@@ -170,7 +170,10 @@ void report_start(const struct scenario *scenario)
 	json_string(&json, "scenario", scenario->name);
 	json_open(&json, "parameters", '{');
 	for (parameter = scenario->parameters; parameter->name; parameter++) {
-		if (parameter->choices)
+		if (parameter->choices == any_text)
+			json_string(&json, parameter->name,
+				    parameter_text(parameter));
+		else if (parameter->choices)
 			json_string(&json, parameter->name,
 				    parameter->choices[parameter->value]);
 		else

@@ -34,7 +34,20 @@ static const struct scenario *const scenarios[] = {
 	&lock_hog,
 	&failed_migration,
 	&two_devices,
+	&xe_system_allocator,
 };
+
+const char *const any_text[] = { NULL };
+
+void parameter_set_text(struct parameter *parameter, const char *text)
+{
+	parameter->value = (uintptr_t)text;
+}
+
+const char *parameter_text(const struct parameter *parameter)
+{
+	return (const char *)(uintptr_t)parameter->value;
+}
 
 static void show_help(void)
 {
@@ -49,7 +62,10 @@ static void show_help(void)
 		for (parameter = scenarios[i]->parameters; parameter->name;
 		     parameter++) {
 			fprintf(stderr, "  %s=", parameter->name);
-			if (parameter->choices) {
+			if (parameter->choices == any_text) {
+				fprintf(stderr, "(%s)",
+					parameter_text(parameter));
+			} else if (parameter->choices) {
 				for (choice = parameter->choices; *choice;
 				     choice++)
 					fprintf(stderr, "%s%s", *choice,
@@ -115,8 +131,12 @@ static bool set_parameter(const struct scenario *scenario, const char *argument)
 		if (!equals || strlen(parameter->name) != length ||
 		    strncmp(parameter->name, argument, length))
 			continue;
-		return parameter->choices ? set_choice(parameter, equals + 1) :
-					    set_number(parameter, equals + 1);
+		if (parameter->choices != any_text)
+			return parameter->choices ?
+				       set_choice(parameter, equals + 1) :
+				       set_number(parameter, equals + 1);
+		parameter_set_text(parameter, equals + 1);
+		return true;
 	}
 	report_error("parameter", 0, "%s: %s has no such parameter", argument,
 		     scenario->name);

@@ -21,7 +21,10 @@ enum {
 	EXIT_CHECK = 4,		/* an answer of the module is wrong */
 };
 
-/* A parameter: a number within min..max, or one of the names in choices. */
+/*
+ * A parameter: a number within min..max, one of the names in choices, or, with
+ * any_text for choices, whatever was given.
+ */
 struct parameter {
 	const char *name;
 	const char *help;
@@ -30,6 +33,11 @@ struct parameter {
 	__u64 max;
 	const char *const *choices;	/* NULL-terminated; value is an index */
 };
+
+extern const char *const any_text[];
+/* The text is kept where it is. */
+void parameter_set_text(struct parameter *parameter, const char *text);
+const char *parameter_text(const struct parameter *parameter);
 
 struct scenario {
 	const char *name;
@@ -58,6 +66,7 @@ extern const struct scenario refcount_livelock;
 extern const struct scenario lock_hog;
 extern const struct scenario failed_migration;
 extern const struct scenario two_devices;
+extern const struct scenario xe_system_allocator;
 
 /* json.c: one object a line, sent by one write(). */
 struct json {
