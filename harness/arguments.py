@@ -57,6 +57,8 @@ def experiment_named(reference: str) -> Experiment:
         defects.append(f"scenario: {error.message}")
     if defects:
         raise UserError("\n".join(f"{reference}: {defect}" for defect in defects))
+    if experiment.qemu.userland:
+        values["qemu"]["userland"] = str((folder / experiment.qemu.userland).resolve())
     if isinstance(experiment.tree, FolderTree):
         values["tree"]["path"] = str((folder / experiment.tree.path).resolve())
     return validated(Experiment, values, reference)

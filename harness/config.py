@@ -139,6 +139,15 @@ class BootConfig(Frozen):
         return self
 
 
+class QemuConfig(Frozen):
+    """What guests have beyond what the harness brings: a device of this machine, a system of their own."""
+
+    #: The address of a PCI device, which is bound to vfio-pci for a guest and given back after it.
+    vfio: Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")] | None = None
+    #: A folder with a system unpacked in it, which becomes the guest's root; all of it is in its memory.
+    userland: str | None = None
+
+
 class Experiment(Frozen):
     """What `compare` does. Kernels are named by content; control and candidate are roles of the arms."""
 
@@ -153,6 +162,7 @@ class Experiment(Frozen):
     kernels: dict[str, KernelConfig]
     arms: dict[str, ArmConfig]
     boot: BootConfig = BootConfig()
+    qemu: QemuConfig = QemuConfig()
     trials: Annotated[int, Field(ge=1, le=10000)] = 6
     #: If given, `trials` is the most: it stops when the verdict stands, which is `fixed` wrongly so often.
     error: Annotated[float, Field(ge=1e-6, le=0.5)] | None = None
@@ -170,6 +180,8 @@ class Experiment(Frozen):
                 raise ValueError(
                     f"arm {name} names the kernel {arm.kernel}, which is not among kernels{hint}"
                 )
+        if self.qemu.vfio and (self.boot.machine, self.boot.clock) != ("q35", "host"):
+            raise ValueError("qemu.vfio needs `boot: {machine: q35, clock: host}`: a PCI bus, and real time")
         roles = sorted(arm.role for arm in self.arms.values())
         if roles != ["candidate", "control"]:
             raise ValueError(

@@ -61,6 +61,10 @@ class Stage:
     target: Target
     machine: Machine
     accel: Accel
+    #: A folder with a system that guests have as their root; None: only what the harness brings.
+    userland: Path | None = None
+    #: The address of a PCI device of this machine that guests get; empty: none.
+    vfio: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,8 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     boot = boot_plan(plan.kernel, plan.boot, plan.stage, image, plan.seed, words)
     with open_record(folder, plan.record()) as update:
         entries = guest_entries(plan.kernel.programs, plan.steps(), plan.kernel.hmm_tests)
+        if plan.stage.userland:
+            entries = [*initramfs.tree(plan.stage.userland), *entries]
         initramfs.write_initramfs(image, entries)
         ran_with = provenance(boot, plan.kernel.programs)
         update("running", provenance=ran_with)
@@ -298,6 +304,7 @@ def boot_plan(
         memory_mb=boot.memory_mb,
         clock=boot.clock,
         seed=seed,
+        vfio=stage.vfio,
     )
 
 

@@ -6,6 +6,7 @@ The format is the kernel's own (Documentation/driver-api/early-userspace/buffer-
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,6 +43,23 @@ def copy(path: str, source: Path, *, executable: bool = False) -> Entry:
         return file(path, source.read_bytes(), executable=executable)
     except OSError as error:
         raise InfraError(f"cannot read {source}: {error.strerror}") from error
+
+
+def tree(root: Path) -> list[Entry]:
+    """All files, folders and symbolic links below a folder of the host; devices and sockets are left out.
+
+    InfraError if one cannot be read.
+    """
+    entries: list[Entry] = []
+    for source in sorted(root.rglob("*")):
+        path = str(source.relative_to(root))
+        if source.is_symlink():
+            entries.append(symlink(path, os.readlink(source)))
+        elif source.is_dir():
+            entries.append(folder(path))
+        elif source.is_file():
+            entries.append(copy(path, source, executable=os.access(source, os.X_OK)))
+    return entries
 
 
 def symlink(path: str, target: str) -> Entry:

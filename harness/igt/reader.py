@@ -10,6 +10,8 @@ from harness.watch.ktap import Case, CaseStatus, Report
 
 _BEGIN = re.compile(r"(?:\[\s*[\d.]+\] )?\[\s*(\d+)/\s*(\d+)\](?: \(\d+s left\))? (\S+)(?: \((\S+)\))?$")
 _RESULT = re.compile(r"(?:\[\s*[\d.]+\] )?Subtest (\S+): ([A-Z]+)\b")
+#: Lines that are neither, kept from the beginning: what is wrong comes first, then pages of help.
+_SAID = 20
 _WORDS = {"SUCCESS": CaseStatus.PASSED, "SKIP": CaseStatus.SKIPPED}
 
 
@@ -40,7 +42,7 @@ class IgtReader:
             self._cases.append(Case(len(self._cases) + 1, self._running, status, reason))
             self._running = ""
         else:
-            self._said.append(text)
+            self._said = [*self._said, text][:_SAID]
 
     def results(self, piece: str, left: int) -> None:
         """Take the next piece of results.json: its bytes as Latin-1, and how many are still to come."""
@@ -64,5 +66,5 @@ class IgtReader:
             cases=tuple(self._cases),
             defects=(missing,),
             running=self._running,
-            rest=tuple(self._said[-20:]),
+            rest=tuple(self._said),
         )

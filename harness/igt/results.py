@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What igt_runner makes of a run, its `results.json` (IGT GPU tools, runner/resultgen.c), as a report of cases.
+"""What igt_runner makes of a run, its `results.json` (runner/resultgen.c of IGT GPU tools), as a report.
 
-IGT's own words stay in each case's reason. Only `pass` is passed: a `warn` or a `dmesg-warn` is a failed case.
+IGT's words stay in the cases' reasons. Only `pass` is passed: a `warn` or `dmesg-warn` is a failed case.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ OUTPUT_LINES, REASON_LETTERS = 200, 240
 #: What every program of IGT says whatever happens, in its output.
 _USUAL = re.compile(
     r"IGT-Version: |Using IGT_SRANDOM=|Opened device: |Starting (?:dynamic )?subtest: |"
-    r"(?:Dynamic s|S)ubtest \S+: [A-Z]+ \(|Test requirement not met in function |Stack trace:|  #\d+ |Last errno: "
+    r"(?:Dynamic s|S)ubtest \S+: [A-Z]+ \(|Test requirement not met in function |Stack trace:|  #\d+ |"
+    r"Last errno: "
 )
 #: igt_core.c puts it behind the message, on a line of its own only if that ended one.
 _ERRNO = re.compile(r"Last errno: \d+, .*$")
 _REQUIREMENT = "Test requirement: "
-_CRITICAL = re.compile(r".*\) (?:igt_core-)?CRITICAL: (.*)$")
+_CRITICAL = re.compile(r".*\) (?:\S+-)?CRITICAL: (.*)$")
 _LOG = re.compile(r"<\d+> \[\s*[\d.]+\] (.*)$")
 _UNKNOWN = re.compile(r"Unknown subtest: .*")
 #: The words of resultgen.c that say that there is no result.

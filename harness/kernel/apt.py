@@ -242,6 +242,22 @@ class PrivateApt:
             )
         return file
 
+    def download_all(self, packages: Sequence[str], deadline: Deadline) -> list[Path]:
+        """Download packages and all that they depend on, as for a system that has nothing yet.
+
+        All packages that the folder then has, none of them of an older version. InfraError if they cannot be
+        had.
+        """
+        fetch = ["install", "-y", "--no-install-recommends", "--download-only", *packages]
+        for words in (["autoclean"], fetch):
+            done = run(["apt-get", "-q", *words], deadline=deadline, env=self._env, check=False)
+            if not done.ok:
+                raise InfraError(
+                    f"{', '.join(packages)} cannot be downloaded: {_complaint(done)}",
+                    hint="is the mirror reachable?",
+                )
+        return sorted((self.folder / "archives").glob("*.deb"))
+
 
 def _complaint(done: Completed) -> str:
     lines = [line for line in done.output.splitlines() if line.startswith(("E:", "W:"))]

@@ -197,8 +197,17 @@ class Scenario(Frozen):
         """What the watcher takes a silence of this guest for."""
         return Thresholds.of(self.oracle.stall_s, boot.watchdog_thresh_s)
 
-    def check(self, boot: BootConfig, values: Mapping[str, Value]) -> None:
-        """UserError if the guest as planned cannot run this scenario."""
+    def check(self, boot: BootConfig, values: Mapping[str, Value], userland: bool = False) -> None:
+        """UserError if the guest as planned cannot run this scenario.
+
+        `userland`: a system is around it, not only what the harness brings.
+        """
+        if self.program == "igt" and not userland:
+            raise UserError(
+                f"scenario {self.name} needs a system that has IGT: a guest has only what the harness brings",
+                hint="a box as target; or `qemu: {userland: FOLDER, vfio: ADDRESS}` in the experiment "
+                "(harness/igt/README.md)",
+            )
         if boot.cpus < self.needs.cpus:
             raise UserError(f"scenario {self.name} needs {self.needs.cpus} CPUs, the guest has {boot.cpus}")
         if boot.preempt not in self.needs.preempt:
@@ -267,7 +276,7 @@ def scenario_values(experiment: Experiment) -> tuple[Scenario, dict[str, Value]]
     """An experiment's scenario and its parameters; UserError for what is unknown or cannot run."""
     scenario = load_scenario(experiment.scenario)
     values = scenario.values(experiment.set)
-    scenario.check(experiment.boot, values)
+    scenario.check(experiment.boot, values, userland=experiment.qemu.userland is not None)
     return scenario, values
 
 

@@ -15,9 +15,12 @@ from functools import cache
 from pathlib import Path
 
 from harness import process
+from harness.cache import Cache, default_cache_folder
 from harness.deadline import Deadline
 from harness.disk import disk_errors
 from harness.errors import HarnessError, InfraError, UserError
+from harness.gpu.sysfs import LocalFiles
+from harness.gpu.vfio import lent
 from harness.target.channels import Lines, socket_pair
 from harness.target.cmdline import effective_cmdline
 from harness.target.filechannel import FileChannel
@@ -159,11 +162,14 @@ class QemuTarget:
         check_plan(plan)
         if deadline.expired:
             raise InfraError("no time left to boot a guest", hint="raise the time limit")
-        guest = QemuGuest(plan, folder, self._sample_s)
-        try:
+        with contextlib.ExitStack() as stack:
+            if plan.vfio:
+                # The device is this machine's: all harnesses look for its record in the one place.
+                cache = Cache(default_cache_folder())
+                stack.enter_context(lent(LocalFiles(), plan.vfio, plan.memory_mb, cache))
+            guest = QemuGuest(plan, folder, self._sample_s)
+            stack.callback(guest.close)
             yield guest
-        finally:
-            guest.close()
 
 
 def check_plan(plan: BootPlan) -> None:

@@ -140,6 +140,6 @@ def _setup(asked: Asked, folder: Path, workshop: Workshop, again: str) -> Setup:
         return command_line(argv)
 
     def stage(kernel: BootableKernel) -> Stage:
-        return set_stage(boot, asked.machine, kernel.build, workshop)
+        return set_stage(boot, asked.machine, kernel.build, workshop, asked.experiment.qemu)
 
     return Setup(asked.experiment, scenario, values, stage, command, asked.patches)

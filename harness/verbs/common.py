@@ -25,7 +25,7 @@ from harness.experiment.kernels import (
     workshop_for,
 )
 from harness.experiment.options import Workshop
-from harness.experiment.stage import set_stage
+from harness.experiment.stage import check_stage, set_stage
 from harness.experiment.trial import Stage
 from harness.layout import Part, laid_out
 from harness.process import command_line
@@ -60,10 +60,11 @@ def ready(
     workshop = workshop_for(experiment, Workshop.at(arguments.cache, display, arguments.jobs))
     tree = get_tree(experiment.tree, workshop, experiment.tarball)
     check_version(experiment, tree)
+    check_stage(experiment)
     machine = pick_machine(experiment.boot.machine)
     kernel = make_kernel(tree, kernel_of(experiment, arguments.kernel), patches, machine, workshop)
     check_preempt(tree, arguments.kernel, kernel.build, experiment.boot.preempt)
-    return kernel, set_stage(experiment.boot, machine, kernel.build, workshop)
+    return kernel, set_stage(experiment.boot, machine, kernel.build, workshop, experiment.qemu)
 
 
 @contextlib.contextmanager

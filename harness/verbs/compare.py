@@ -17,7 +17,7 @@ from harness.experiment.compare import arm_kernels, compare
 from harness.experiment.kernels import check_version, experiment_for, get_tree
 from harness.experiment.options import Workshop
 from harness.experiment.report import comparison_json
-from harness.experiment.stage import set_stage
+from harness.experiment.stage import check_stage, set_stage
 from harness.experiment.statistics import VerdictKind
 from harness.experiment.trial import fingerprint
 from harness.results.repeats import repeated
@@ -72,10 +72,12 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         with kept_in(folder, display, [program(), "compare", "--resume", str(folder)]):
             update("building")
             check_version(experiment, tree)
+            check_stage(experiment)
             machine = pick_machine(experiment.boot.machine)
             kernels = arm_kernels(experiment, tree, machine, workshop)
             repeats.check({arm: fingerprint(kernel) for arm, kernel in kernels.items()})
-            stage = set_stage(experiment.boot, machine, next(iter(kernels.values())).build, workshop)
+            some = next(iter(kernels.values())).build
+            stage = set_stage(experiment.boot, machine, some, workshop, experiment.qemu)
             update("running")
             done = compare(experiment, kernels, stage, folder, workshop, again)
         result = comparison_json(done, time.monotonic() - begin)

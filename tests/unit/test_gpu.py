@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.cache import Cache
 from harness.errors import InfraError, UserError
-from harness.gpu.pci import DEVICES, gpu_finding, pci_devices
+from harness.gpu.pci import DEVICES, PciDevice, gpu_finding, pci_devices
+from harness.gpu.snapshot import LINKS, TEXTS, snapshot
 from harness.gpu.sysfs import LocalFiles
 from harness.gpu.vfio import lent, preflight
 from tests.unit.sysfstree import DRIVERS, GPU, PORT, SOUND, FakeKernel, add, battlemage
@@ -159,3 +162,25 @@ def test_a_driver_that_does_not_come_back_is_said(tmp_path: Path) -> None:
     ):
         pass
     assert (tmp_path / "cache" / "vfio" / f"{GPU}.json").exists()
+
+
+def test_two_commands_say_of_this_machine_what_its_files_say() -> None:
+    """No synthetic one: find and grep on the real /sys, as on a box over SSH."""
+
+    def run(argv: Sequence[str]) -> str:
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stdout
+
+    assert pci_devices(snapshot(run)) == pci_devices(LocalFiles())
+
+
+def test_a_snapshot_has_group_and_driver_of_a_gpu() -> None:
+    """Synthetic: as find and grep print it for a GPU."""
+    said = {
+        TEXTS: f"{DEVICES}/{GPU}/boot_vga:1\n{DEVICES}/{GPU}/class:0x030000\n"
+        f"{DEVICES}/{GPU}/vendor:0x8086\n{DEVICES}/{GPU}/device:0xe20b\n",
+        LINKS: f"{DEVICES}/{GPU}/driver ../../../../../../bus/pci/drivers/xe\n"
+        f"{DEVICES}/{GPU}/iommu_group ../../../../../../kernel/iommu_groups/17\n",
+    }
+    assert pci_devices(snapshot(lambda argv: said[tuple(argv)])) == (
+        PciDevice(GPU, 0x8086, 0xE20B, 0x030000, "xe", 17, boot_vga=True),
+    )

@@ -55,7 +55,7 @@ def test_catalogue_and_stressor_agree(stressor: Path, name: str) -> None:
     # This machine may have an IGT, which is not what is tested here.
     last_word = ["runner=/nowhere"] if scenario.program == "igt" else []
     for word, good in good_and_bad(scenario):
-        argv = [stressor, name, word, *last_word]
+        argv = [str(stressor), name, word, *last_word]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == (NO_DEVICE if good else BAD_PARAMETER), (word, done.stdout)
         last = json.loads(done.stdout.splitlines()[-1])
