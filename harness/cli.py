@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from harness import __version__
-from harness.cli_options import cache_folder, confidence, folders, positive
+from harness.cli_options import cache_folder, confidence, folders, make_jobs, places
 from harness.cli_results import add_result_verbs
 from harness.errors import HarnessError, InfraError
 from harness.grammar import PROGRAM, finish
@@ -24,8 +24,8 @@ INTERRUPTED = 130
 
 EXIT_STATUS = """0 the verdict is `fixed` (run: completed; bisect: one culprit, checked; classify:
 nothing found; diagnose: no cycle; replay: identical; selftest: all as expected; siblings: no bug, all read;
-matrix: every cell has an answer; nightly: nothing new), 1 another verdict, 2 bad input, 3 a fault of the
-machine (nightly: nothing can be said), 130 interrupted"""
+matrix: every cell has an answer), 1 another verdict, 2 bad input, 3 a fault of the machine, 130
+interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
         "--until-sure", action="store_true", help="end when the verdict stands; --trials is then the most"
     )
     compare.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted comparison")
+    places(compare)
     _trial_options(compare)
     compare.set_defaults(verb="compare")
 
@@ -135,18 +136,11 @@ def parser() -> argparse.ArgumentParser:
         "--plan", action="store_true", help="say what would be run and what not, and run nothing"
     )
     matrix.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted matrix")
-    matrix.add_argument("--jobs", type=positive, default=0, help="parallel compile jobs (default: CPUs + 1)")
+    make_jobs(matrix)
+    places(matrix)
     matrix.add_argument("--json", action="store_true", help="one JSON object on standard output")
     folders(matrix)
     matrix.set_defaults(verb="matrix")
-
-    nightly = commands.add_parser(
-        "nightly", help="follows trees night after night: what is new, what moved, and since which revision"
-    )
-    nightly.add_argument("night", type=Path, help="a YAML file, as ci/nightly.yaml")
-    nightly.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    folders(nightly)
-    nightly.set_defaults(verb="nightly")
 
     bisect = commands.add_parser(
         "bisect", help="which commit, patch or symbol brought a bug that shows only sometimes"
@@ -315,4 +309,4 @@ def _boot_options(command: argparse.ArgumentParser) -> None:
         "--fragment", action="append", default=[], dest="fragments", metavar="NAME",
         help="kernels with these settings of qemu/kconfig, too, as in --fragment debug (repeatable)",
     )  # fmt: skip
-    command.add_argument("--jobs", type=positive, default=0, help="parallel compile jobs (default: CPUs + 1)")
+    make_jobs(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
 from harness.cache import default_cache_folder
 from harness.results.database import default_store
@@ -32,6 +33,30 @@ def confidence(text: str) -> float:
     if not 0.5 <= number < 1.0:
         raise argparse.ArgumentTypeError("from 0.5 to below 1, as in 0.99")
     return number
+
+
+def jobs(text: str) -> int | Literal["auto"]:
+    """A number of at least 1, or `auto`."""
+    return "auto" if text == "auto" else positive(text)
+
+
+def make_jobs(command: argparse.ArgumentParser) -> None:
+    """How kernels are compiled."""
+    command.add_argument(
+        "--make-jobs", type=positive, default=0, metavar="N", help="parallel compile jobs (default: CPUs + 1)"
+    )
+
+
+def places(command: argparse.ArgumentParser) -> None:
+    """Where trials run, and how many at once."""
+    where = command.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs", type=jobs, default=1, metavar="N|auto",
+        help="trials at once on this machine, at most as many as its cores and memory hold (default: 1)",
+    )  # fmt: skip
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="run them on a Dask cluster, as in tcp://host:8786"
+    )
 
 
 def cache_folder(command: argparse.ArgumentParser) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,10 @@ from harness.config import Experiment
 from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel, check_preempt, make_kernel, workshop_for
 from harness.experiment.options import Workshop
+from harness.experiment.runner import OneByOne, Runner
 from harness.experiment.sequential import e_value
 from harness.experiment.statistics import ArmTally, Sequential, Verdict, VerdictKind, decide, tally
-from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint, run_trial
+from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint
 from harness.kernel.tree import KernelTree
 from harness.process import command_line
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
@@ -69,8 +72,11 @@ def compare(
     folder: Path,
     workshop: Workshop,
     reproduce: str,
+    runner: Runner | None = None,
 ) -> Comparison:
     """Run all trials and judge. Trials that the folder holds already are not run again.
+
+    `runner`: who runs them; without one they run one by one.
 
     The number of trials is fixed beforehand, as stopping early would spoil the intervals; or else, of an
     experiment with an `error`, it stops as soon as its verdict stands. Raises InfraError when the first trial
@@ -96,18 +102,27 @@ def compare(
     done = finished_trials(folder, {arm: fingerprint(kernel) for arm, kernel in kernels.items()})
     results: list[TrialResult] = []
     most = f"{'at most ' if experiment.error else ''}{len(plans)}"
-    for number, plan in enumerate(plans, start=1):
-        rows = [_row(result, experiment) for result in results]
-        workshop.progress.table(HEADER, rows, running=f"trial {number} of {most}: {plan.arm}")
-        result = done.get((plan.arm, plan.index)) or run_trial(plan, folder)
-        results.append(result)
-        workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
-        if plan.index == 1 and result.kind is OutcomeKind.INFRA_ERROR:
-            raise InfraError(
-                f"the first trial of {plan.arm}: {result.title}", hint=f"see {folder / result.folder}"
-            )
-        if experiment.error and stands(*judged(experiment, results, scenario.oracle.windows)[1:]):
-            break
+
+    def missing() -> Iterator[TrialPlan]:
+        for number, plan in enumerate(plans, start=1):
+            if (plan.arm, plan.index) not in done:
+                rows = [_row(result, experiment) for result in results]
+                workshop.progress.table(HEADER, rows, running=f"trial {number} of {most}: {plan.arm}")
+                yield plan
+
+    with contextlib.closing((runner or OneByOne()).run(missing(), folder)) as ran:
+        for plan in plans:
+            result = done.get((plan.arm, plan.index)) or next(ran).get()
+            results.append(result)
+            workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
+            if plan.index == 1 and result.kind is OutcomeKind.INFRA_ERROR:
+                raise InfraError(
+                    f"the first trial of {plan.arm}: {result.title}", hint=f"see {folder / result.folder}"
+                )
+            if experiment.error and stands(*judged(experiment, results, scenario.oracle.windows)[1:]):
+                break
+    for plan in plans[len(results) :]:  # begun beside the one that made it sure: they count for nothing
+        shutil.rmtree(folder / plan.folder, ignore_errors=True)
     _write_repro(folder, plans[: len(results)], results)
     tallies, verdict, sequential = judged(experiment, results, scenario.oracle.windows)
     return Comparison(

@@ -91,6 +91,11 @@ class TrialPlan:
     #: What init does when the stressor has ended. A step that fails, fails the trial.
     after: tuple[Step, ...] = ()
 
+    @property
+    def folder(self) -> Path:
+        """Where it leaves its evidence, relative to the run's folder."""
+        return Path("trials", f"{self.index:03d}-{self.arm}")
+
     def steps(self) -> list[Step]:
         """What the guest's init does."""
         words = [f"{name}={value}" for name, value in self.values.items()]
@@ -131,7 +136,7 @@ def fingerprint(kernel: BootableKernel) -> str:
     """Names all that is booted: two trials with one fingerprint ran the same kernel, module and stressor."""
     folders = [kernel.programs.module.parent, kernel.programs.stressor.parent]
     folders += [kernel.hmm_tests.program.parent] if kernel.hmm_tests else []
-    return digest([kernel.build.key, *map(str, folders)])[:20]
+    return digest([kernel.build.key, *(folder.name for folder in folders)])[:20]
 
 
 def kernel_json(build: KernelBuild) -> dict[str, Any]:
@@ -154,7 +159,7 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     build = plan.kernel.build
     plan.scenario.check_kernel(build.version, build.config.read_text(encoding="utf-8"))
     keep_kernel(run_folder, build)
-    folder = run_folder / "trials" / f"{plan.index:03d}-{plan.arm}"
+    folder = run_folder / plan.folder
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     image = folder / INITRAMFS
@@ -181,7 +186,7 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
             iterations=outcome.iterations,
             seconds=round(time.monotonic() - begin, 3),
             preempt=observed.hello.preempt if observed.hello else "",
-            folder=str(folder.relative_to(run_folder)),
+            folder=str(plan.folder),
             splat=_splat(outcome),
             proof=outcome.proof or "",
             cycle=_cycle(outcome),

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -13,8 +15,9 @@ from harness.display import elapsed
 from harness.errors import UserError
 from harness.experiment.kernels import BootableKernel, finish_kernel
 from harness.experiment.options import Workshop
+from harness.experiment.runner import OneByOne, Ran, Runner
 from harness.experiment.stage import set_stage
-from harness.experiment.trial import Stage, TrialPlan, fingerprint, run_trial
+from harness.experiment.trial import Stage, TrialPlan, fingerprint
 from harness.guest.preempt import PreemptionError
 from harness.kernel.make import BuildError
 from harness.matrix.model import Matrix
@@ -51,10 +54,13 @@ class Session:
         workshop: Workshop,
         machine: Machine,
         repeats: Repeats = NOTHING,
+        runner: Runner | None = None,
     ) -> None:
+        """`runner`: who runs the trials; without one they run one by one."""
         self._matrix = matrix
         self._folder = folder
         self._repeats = repeats
+        self._runner = runner or OneByOne()
         self._workshop = workshop
         self._progress = workshop.progress
         self._machine = machine
@@ -98,9 +104,12 @@ class Session:
             return False
         marks = {cell.arm: fingerprint(kernel) for cell in cells}
         self._repeats.check(marks)
-        done = finished_trials(self._folder, marks)
-        for cell in cells:
-            self._found[cell.arm] = self._cell(cell, kernel, done)
+        done = {
+            key: result
+            for key, result in finished_trials(self._folder, marks).items()
+            if result.kind is not OutcomeKind.INFRA_ERROR  # the machine may be well by now
+        }
+        self._run_cells(cells, kernel, done)
         return True
 
     def _open(self) -> list[Cell]:
@@ -115,20 +124,50 @@ class Session:
         self._spent.builds.append(time.monotonic() - begin)
         return kernel
 
+    def _run_cells(
+        self, cells: Sequence[Cell], kernel: BootableKernel, done: Mapping[tuple[str, int], TrialResult]
+    ) -> None:
+        """Run what is missing of a kernel's cells; a cell that fails has no further trials."""
+        for boot in {cell.boot(self._matrix).clock: cell.boot(self._matrix) for cell in cells}.values():
+            if boot.clock not in self._stages:
+                self._stages[boot.clock] = set_stage(boot, self._machine, kernel.build, self._workshop)
+
+        def missing() -> Iterator[TrialPlan]:
+            for cell in cells:
+                for index in range(1, cell.trials + 1):
+                    if (cell.arm, index) not in done and self._found[cell.arm].state != "failed":
+                        running = f"{cell.arm}, trial {index}; {self._left()}"
+                        self._progress.table(HEADER, self._rows, running=running)
+                        yield self._plan(cell, index, kernel)
+
+        self._spent.begin()
+        with contextlib.closing(self._runner.run(missing(), self._folder)) as ran:
+            for cell in cells:
+                self._found[cell.arm] = self._cell(cell, done, self._wanted(ran))
+            for _ in self._wanted(ran):
+                pass
+
+    def _wanted(self, ran: Iterator[Ran]) -> Iterator[Ran]:
+        """Without what was begun of a cell beside the trial that failed it: it counts for nothing."""
+        for one in ran:
+            if self._found[one.plan.arm].state != "failed":
+                yield one
+            else:
+                shutil.rmtree(self._folder / one.plan.folder, ignore_errors=True)
+
     def _cell(
-        self, cell: Cell, kernel: BootableKernel, done: Mapping[tuple[str, int], TrialResult]
+        self, cell: Cell, done: Mapping[tuple[str, int], TrialResult], ran: Iterator[Ran]
     ) -> CellResult:
-        """Run what is missing of a cell. Its first trial tells whether the others can say anything."""
+        """A cell of what is done and what comes. Its first trial tells if the others can say anything."""
         results: list[TrialResult] = []
         for index in range(1, cell.trials + 1):
             result = done.get((cell.arm, index))
-            if result is None or result.kind is OutcomeKind.INFRA_ERROR:  # the machine may be well by now
-                self._progress.table(HEADER, self._rows, running=f"{cell.arm}, trial {index}; {self._left()}")
+            if result is None:
                 try:
-                    result = run_trial(self._plan(cell, index, kernel), self._folder)
+                    result = next(ran).get()
                 except PreemptionError as error:
                     return CellResult(cell, "failed", tuple(results), error.message)
-                self._spent.trials.append((cell.entry.name, result.seconds))
+                self._spent.trial(cell.entry.name, result.seconds)
             results.append(result)
             self._rows.append(_row(cell, result))
             self._progress.table(HEADER, self._rows)
@@ -138,8 +177,6 @@ class Session:
 
     def _plan(self, cell: Cell, index: int, kernel: BootableKernel) -> TrialPlan:
         boot = cell.boot(self._matrix)
-        if boot.clock not in self._stages:
-            self._stages[boot.clock] = set_stage(boot, self._machine, kernel.build, self._workshop)
         seed = self._matrix.seed + index - 1
         return TrialPlan(
             arm=cell.arm,
@@ -170,17 +207,32 @@ class _Spent:
     def __init__(self) -> None:
         self.builds: list[float] = []
         self.trials: list[tuple[str, float]] = []
+        #: By the clock, while trials ran; several may run at once.
+        self._wall_s = 0.0
+        self._last = 0.0
+
+    def begin(self) -> None:
+        """Trials are run from now on."""
+        self._last = time.monotonic()
+
+    def trial(self, scenario: str, seconds: float) -> None:
+        """One of them is over."""
+        self.trials.append((scenario, seconds))
+        now = time.monotonic()
+        self._wall_s += now - self._last
+        self._last = now
 
     def left_s(self, trials: Sequence[str], builds: int) -> float | None:
         """What so many builds and trials, by the names of their scenarios, will take; None: nobody knows."""
         if not self.trials:
             return None
-        all_of_them = mean(seconds for _, seconds in self.trials)
-        total = builds * mean(self.builds) if self.builds else 0.0
+        every = [seconds for _, seconds in self.trials]
+        total = 0.0
         for name in dict.fromkeys(trials):
             own = [seconds for scenario, seconds in self.trials if scenario == name]
-            total += trials.count(name) * (mean(own) if own else all_of_them)
-        return total
+            total += trials.count(name) * mean(own or every)
+        at_once = self._wall_s / sum(every) if sum(every) else 1.0
+        return total * at_once + (builds * mean(self.builds) if self.builds else 0.0)
 
 
 def trial_command(cell: Cell, seed: int, folder: Path) -> str:

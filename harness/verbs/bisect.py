@@ -51,7 +51,7 @@ METHODS: dict[str, Callable[[float], Method]] = {"classic": Classic, "bayes": Ba
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     begin = time.monotonic()
-    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    workshop = Workshop.at(arguments.cache, display, arguments.make_jobs)
     again = command_of(arguments)
     with contextlib.ExitStack() as stack:
         asked = asked_for(arguments, workshop, stack)

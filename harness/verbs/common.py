@@ -57,7 +57,7 @@ def ready(
     arguments: argparse.Namespace, experiment: Experiment, patches: Sequence[str], display: Display
 ) -> tuple[BootableKernel, Stage]:
     """The kernel that is named, built, and the stage to boot it on."""
-    workshop = workshop_for(experiment, Workshop.at(arguments.cache, display, arguments.jobs))
+    workshop = workshop_for(experiment, Workshop.at(arguments.cache, display, arguments.make_jobs))
     tree = get_tree(experiment.tree, workshop, experiment.tarball)
     check_version(experiment, tree)
     check_stage(experiment)

@@ -34,6 +34,7 @@ from harness.results.runfolder import (
 from harness.scenario.catalogue import scenario_values
 from harness.target.machine import pick_machine
 from harness.verbs.common import conclude, kept_in, recorded_in
+from harness.verbs.runners import boot_on, check_places, runner_for
 
 #: An experiment whose only use is to say which tree is wanted when none was named.
 DEFAULT_EXPERIMENT = "linux-7"
@@ -42,7 +43,8 @@ DEFAULT_EXPERIMENT = "linux-7"
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     begin = time.monotonic()
-    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    check_places(arguments)
+    workshop = Workshop.at(arguments.cache, display, arguments.make_jobs)
     repeats = repeated(arguments)
     if arguments.resume:
         folder, experiment, record = _to_resume(arguments)
@@ -77,9 +79,12 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             kernels = arm_kernels(experiment, tree, machine, workshop)
             repeats.check({arm: fingerprint(kernel) for arm, kernel in kernels.items()})
             some = next(iter(kernels.values())).build
-            stage = set_stage(experiment.boot, machine, some, workshop, experiment.qemu)
+            boot = boot_on(arguments, experiment.boot)
+            stage = set_stage(boot, machine, some, workshop, experiment.qemu)
             update("running")
-            done = compare(experiment, kernels, stage, folder, workshop, again)
+            only = experiment.qemu.vfio or (arguments.scheduler and experiment.qemu.userland)
+            with runner_for(arguments, [boot], display, only or "") as runner:
+                done = compare(experiment, kernels, stage, folder, workshop, again, runner)
         result = comparison_json(done, time.monotonic() - begin)
         report = conclude(folder, "compare", result, done.results, update)
     display.result(*report)

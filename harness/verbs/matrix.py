@@ -47,6 +47,7 @@ from harness.results.tables import matrix_markdown
 from harness.suggest import did_you_mean
 from harness.target.machine import pick_machine
 from harness.verbs.common import conclude, kept_in, recorded_in
+from harness.verbs.runners import boot_on, check_places, runner_for
 
 #: The report for patches/, in the run's folder.
 MARKDOWN = "report.md"
@@ -57,7 +58,8 @@ DEFAULT_MATRIX = "fixes-7"
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     begin = time.monotonic()
-    workshop = Workshop.at(arguments.cache, display, arguments.jobs)
+    check_places(arguments)
+    workshop = Workshop.at(arguments.cache, display, arguments.make_jobs)
     folder = record = None
     repeats = repeated(arguments)
     if arguments.resume:
@@ -84,7 +86,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         )
     else:
         facts = resumed_facts(record)
-    session = Session(matrix, cells, folder, workshop, machine, repeats)
+    matrix = matrix.model_copy(update={"boot": boot_on(arguments, matrix.boot)})
+    guests = [cell.boot(matrix) for cell in cells if not cell.reason]
 
     def result() -> MatrixResult:
         """What there is by now; another start adds its time."""
@@ -96,7 +99,6 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             day=time.strftime("%Y-%m-%d"),
             seconds=facts["seconds"] + time.monotonic() - begin,
             reproduce=facts["reproduce"],
-            evidence=str(folder),
         )
 
     def keep(update: Callable[..., None]) -> None:
@@ -104,7 +106,11 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         write_atomically(folder / MARKDOWN, matrix_markdown(done).encode())
         update("running", seconds=done.seconds)
 
-    with recorded_in(folder, facts, arguments.store) as update:
+    with (
+        runner_for(arguments, guests, display) as runner,
+        recorded_in(folder, facts, arguments.store) as update,
+    ):
+        session = Session(matrix, cells, folder, workshop, machine, repeats, runner)
         with kept_in(folder, display, [program(), "matrix", "--resume", str(folder)]):
             session.run(kernels, lambda: keep(update))
         done = result()

@@ -20,6 +20,7 @@ from harness.experiment.compare import Comparison, compare
 from harness.experiment.kernels import BootableKernel
 from harness.experiment.options import Workshop
 from harness.experiment.report import comparison_json
+from harness.experiment.runner import Runner
 from harness.experiment.trial import Stage
 from harness.kernel.product import KernelBuild, PatchRecord
 from harness.kmod import GuestPrograms
@@ -176,10 +177,17 @@ def kernel(room: Path, name: str) -> BootableKernel:
 
 
 def comparison(
-    out: Path, room: Path, *, trials: int = 2, fails: str = "unfixed", words: Sequence[str] = ()
+    out: Path,
+    room: Path,
+    *,
+    trials: int = 2,
+    fails: str = "unfixed",
+    words: Sequence[str] = (),
+    error: float | None = None,
+    runner: Runner | None = None,
 ) -> tuple[Path, str, Comparison]:
     """A finished comparison in a folder below `out`: the folder, and the report as it was printed."""
-    changes = {"trials": trials, "memory_image_mb": 0}
+    changes = {"trials": trials, "memory_image_mb": 0, "error": error}
     experiment: Experiment = load_experiment("linux-7").model_copy(update=changes)
     folder = make_run_folder(out, experiment.scenario)
     experiment = keep_patches(folder, experiment)
@@ -189,7 +197,7 @@ def comparison(
     tree = next(iter(kernels.values())).build.tree
     with recorded_in(folder, run_facts("compare", again, tree=tree), out / "store.sqlite") as update:
         stage = Stage(RecordedTarget(fails), "microvm", "tcg")
-        done = compare(experiment, kernels, stage, folder, Workshop(Cache(room), Quiet()), again)
+        done = compare(experiment, kernels, stage, folder, Workshop(Cache(room), Quiet()), again, runner)
         result = comparison_json(done, 1.0)
         text = "\n".join(laid_out(conclude(folder, "compare", result, done.results, update)))
     assert json.loads(json.dumps(result)) == result
