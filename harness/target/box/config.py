@@ -121,6 +121,8 @@ class Labgrid(_Frozen):
     place: str
     #: labgrid's environment file.
     environment: str
+    #: labgrid takes any host key; the harness does not.
+    known_hosts: str = "~/.ssh/known_hosts"
 
 
 class BoxConfig(_Frozen):
@@ -177,15 +179,16 @@ def _absolute(config: BoxConfig, folder: Path) -> BoxConfig:
         commands = {name: program(getattr(config.power, name)) for name in names}
         changes["power"] = config.power.model_copy(update=commands)
     if config.labgrid:
-        environment = at(config.labgrid.environment)
-        if not Path(environment).is_file():
-            missing.append(f"labgrid.environment: no file {environment}")
-        changes["labgrid"] = config.labgrid.model_copy(update={"environment": environment})
+        files = {key: at(getattr(config.labgrid, key)) for key in ("environment", "known_hosts")}
+        missing += [
+            f"labgrid.{key}: no file {path}" for key, path in files.items() if not Path(path).is_file()
+        ]
+        changes["labgrid"] = config.labgrid.model_copy(update=files)
     if missing:
         raise UserError(
             "\n".join(f"box {config.name}: {line}" for line in missing),
             hint="ssh-keyscan -p PORT HOST prints a host's keys; compare them with the host's own first"
-            if any(line.startswith("ssh.known_hosts") for line in missing)
+            if any(".known_hosts:" in line for line in missing)
             else "paths are relative to the target's file",
         )
     return config.model_copy(update=changes)

@@ -22,17 +22,17 @@ _BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
-class LabgridPlace:
-    """A place, and the environment file by which labgrid's users reach it."""
+class LabgridLab:
+    """A coordinator with one place, and the environment file by which labgrid's users reach it."""
 
-    name: str
+    place: str
     environment: Path
     coordinator: str
 
     @property
     def env(self) -> Mapping[str, str]:
         """What labgrid-client needs to be told."""
-        return {"LG_COORDINATOR": self.coordinator, "LG_PLACE": self.name}
+        return {"LG_COORDINATOR": self.coordinator, "LG_PLACE": self.place}
 
     def client(self, *words: str) -> str:
         """What labgrid-client says; InfraError if it fails."""
@@ -41,7 +41,7 @@ class LabgridPlace:
 
 
 @contextlib.contextmanager
-def labgrid_place(box: Box, folder: Path) -> Iterator[LabgridPlace]:
+def labgrid_lab(box: Box, folder: Path) -> Iterator[LabgridLab]:
     """The box as labgrid's place `desk`, acquired by nobody yet."""
     folder.mkdir(parents=True, exist_ok=True)
     coordinator = f"127.0.0.1:{free_port()}"
@@ -68,7 +68,7 @@ def labgrid_place(box: Box, folder: Path) -> Iterator[LabgridPlace]:
         },
     }
     (folder / "environment.yaml").write_text(yaml.safe_dump(environment))
-    place = LabgridPlace("desk", folder / "environment.yaml", coordinator)
+    lab = LabgridLab("desk", folder / "environment.yaml", coordinator)
     exporter = [
         *("-c", coordinator, "--name", "exporter", "--hostname", "127.0.0.1", str(folder / "exporter.yaml"))
     ]
@@ -79,13 +79,13 @@ def labgrid_place(box: Box, folder: Path) -> Iterator[LabgridPlace]:
             stack.enter_context(running(start(argv, cwd=folder, stdout=log)))
             if name == "coordinator":
                 _wait_for("listening on", folder / "coordinator.log")
-        place.client("create")
-        place.client("add-match", "exporter/desk/*")
+        lab.client("create")
+        lab.client("add-match", "exporter/desk/*")
         deadline = Deadline.after(30)
-        while place.client("resources").count("desk") < 3:
+        while lab.client("resources").count("desk") < 3:
             assert not deadline.expired, (folder / "exporter.log").read_text()
             time.sleep(0.2)
-        yield place
+        yield lab
 
 
 def _wait_for(words: str, log: Path) -> None:
