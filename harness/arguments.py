@@ -29,7 +29,7 @@ _BOOT = ("preempt", "cpus", "memory_mb", "machine", "accel", "clock")
 _TOP = ("scenario", "trials", "seed")
 #: Options that change an experiment, and their value when they were not given.
 _CHANGING: dict[str, object] = {
-    **dict.fromkeys((*_BOOT, *_TOP, "seeds", "tree", "try_patch", "experiment"), None),
+    **dict.fromkeys((*_BOOT, *_TOP, "target", "seeds", "tree", "try_patch", "experiment"), None),
     "settings": [],
     "fragments": [],
     "patch": [],
@@ -59,6 +59,8 @@ def experiment_named(reference: str) -> Experiment:
         raise UserError("\n".join(f"{reference}: {defect}" for defect in defects))
     if experiment.qemu.userland:
         values["qemu"]["userland"] = str((folder / experiment.qemu.userland).resolve())
+    if experiment.target:
+        values["target"] = str((folder / experiment.target).resolve())
     if isinstance(experiment.tree, FolderTree):
         values["tree"]["path"] = str((folder / experiment.tree.path).resolve())
     return validated(Experiment, values, reference)
@@ -71,6 +73,8 @@ def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experime
     if "tree" in given:
         changes["tree"] = parse_tree(given["tree"]).model_dump(mode="json")
     changes |= {name: given[name] for name in _TOP if name in given}
+    if "target" in given:
+        changes["target"] = str(given["target"].resolve())
     if "seeds" in given:
         changes |= _seeds(given)
     if given.get("until_sure") and base.error is None:
@@ -99,6 +103,12 @@ def changed_by(arguments: argparse.Namespace) -> list[str]:
         for name, unset in _CHANGING.items()
         if getattr(arguments, name, unset) != unset
     ]
+
+
+def in_qemu_only(experiment: Experiment, verb: str) -> None:
+    """UserError for an experiment on a box."""
+    if experiment.target:
+        raise UserError(f"{verb} runs in QEMU, not on a target", hint="leave out `target` of the experiment")
 
 
 def _add_patches(arguments: argparse.Namespace, base: Experiment, arms: dict[str, Any]) -> None:

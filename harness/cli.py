@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from harness import __version__
-from harness.cli_options import cache_folder, confidence, folders, make_jobs, places
+from harness.cli_options import cache_folder, confidence, folders, make_jobs, places, target
 from harness.cli_results import add_result_verbs
 from harness.errors import HarnessError, InfraError
 from harness.grammar import PROGRAM, finish
@@ -108,12 +108,14 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted comparison")
     places(compare)
     _trial_options(compare)
+    target(compare)
     compare.set_defaults(verb="compare")
 
     run = commands.add_parser("run", help="one trial")
     _kernel_options(run)
     run.add_argument("--kernel", required=True, help="a kernel of the experiment")
     _trial_options(run)
+    target(run)
     run.set_defaults(verb="run")
 
     matrix = commands.add_parser(
@@ -253,6 +255,7 @@ def parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")
+    target(doctor)
     folders(doctor)
     doctor.set_defaults(verb="doctor")
 

@@ -77,6 +77,13 @@ def store(command: argparse.ArgumentParser) -> None:
     )
 
 
+def target(command: argparse.ArgumentParser) -> None:
+    """A machine of its own."""
+    command.add_argument(
+        "--target", type=Path, metavar="FILE", help="a box, as harness/target/README.md describes it"
+    )
+
+
 def folders(command: argparse.ArgumentParser) -> None:
     """All places that a run writes to."""
     cache_folder(command)

@@ -163,6 +163,8 @@ class Experiment(Frozen):
     arms: dict[str, ArmConfig]
     boot: BootConfig = BootConfig()
     qemu: QemuConfig = QemuConfig()
+    #: The file of a box that trials run on instead of QEMU.
+    target: str = ""
     trials: Annotated[int, Field(ge=1, le=10000)] = 6
     #: If given, `trials` is the most: it stops when the verdict stands, which is `fixed` wrongly so often.
     error: Annotated[float, Field(ge=1e-6, le=0.5)] | None = None
@@ -182,6 +184,10 @@ class Experiment(Frozen):
                 )
         if self.qemu.vfio and (self.boot.machine, self.boot.clock) != ("q35", "host"):
             raise ValueError("qemu.vfio needs `boot: {machine: q35, clock: host}`: a PCI bus, and real time")
+        if self.target and self.qemu != QemuConfig():
+            raise ValueError("a target is no QEMU: leave out qemu")
+        if self.target and (self.boot.clock, self.boot.machine, self.boot.accel) != ("host", "auto", "auto"):
+            raise ValueError("a target is no QEMU: leave out boot.clock, boot.machine and boot.accel")
         roles = sorted(arm.role for arm in self.arms.values())
         if roles != ["candidate", "control"]:
             raise ValueError(

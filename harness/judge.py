@@ -307,6 +307,9 @@ def _no_progress(stall: Stall, looks: Sequence[Examination]) -> Outcome:
 
 def _by_end(seen: Sequence[Observation], said: Said) -> Outcome:
     ended = next((o for o in reversed(seen) if isinstance(o, Ended)), None)
+    if ended and ended.how == "lost":
+        kind = OutcomeKind.TARGET_LOST if said.hello else OutcomeKind.INFRA_ERROR
+        return Outcome(kind, ended.why, decided_by=ended)
     if ended and ended.how == "killed":
         by = f" by signal {-ended.status}" if ended.status < 0 else ""
         return Outcome(OutcomeKind.TARGET_LOST, f"the guest was killed from outside{by}", decided_by=ended)

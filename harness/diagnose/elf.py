@@ -7,7 +7,6 @@ Layouts: elf(5). Only 64-bit little-endian files, as all kernels here are.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -92,7 +91,7 @@ def _read(source: BinaryIO) -> ElfFile:
         name = names[name_at:].split(b"\0", 1)[0]
         if kind == _SHT_NOTE and not build_id:
             source.seek(offset)
-            build_id = next(_build_ids(source.read(size)), "")
+            build_id = build_id_in(source.read(size))
         if name in (b".debug_info", b".zdebug_info") and kind != _SHT_NOBITS and size:
             dwarf = True
     return ElfFile(build_id, dwarf)
@@ -106,12 +105,14 @@ def _section(source: BinaryIO, offset: int) -> tuple[int, int, int, int]:
     return name, kind, start, size
 
 
-def _build_ids(notes: bytes) -> Iterator[str]:
+def build_id_in(notes: bytes) -> str:
+    """The GNU build ID among ELF notes, in hexadecimal; empty without one."""
     at = 0
     while at + 12 <= len(notes):
         namesz, descsz, kind = struct.unpack_from("<III", notes, at)
         name = at + 12
         desc = name + (namesz + 3) // 4 * 4
         if kind == _NT_GNU_BUILD_ID and notes[name : name + namesz] == b"GNU\0":
-            yield notes[desc : desc + descsz].hex()
+            return notes[desc : desc + descsz].hex()
         at = desc + (descsz + 3) // 4 * 4
+    return ""

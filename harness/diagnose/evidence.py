@@ -35,8 +35,6 @@ _SYSRQ = {
     "w": b"sysrq: Show Blocked State",
     "t": b"sysrq: Show State",
 }
-#: An answer is over when the console has been silent for so long, s.
-_QUIET_S = 0.04
 _NMI_SAYS = b"NMI"
 
 
@@ -48,6 +46,8 @@ class Limits:
     stacks_s: float = 2.0
     #: To wait for the answer to one SysRq key or the NMI, s.
     answer_s: float = 0.5
+    #: An answer is over when the console has been silent for so long, s.
+    quiet_s: float = 0.04
     #: To write an image of the memory, s; 0: none is written.
     memory_s: float = 10.0
     #: An image that is larger is removed, bytes.
@@ -133,14 +133,16 @@ def collect(
         folder.mkdir(parents=True, exist_ok=True)
         console = (trial / CONSOLE).stat().st_size if (trial / CONSOLE).is_file() else 0
     collector = _Collector(folder)
-    diagnosis = _memory(guest, collector, symbols, diagnosis, limits)
+    if guest.capabilities.memory_image:
+        diagnosis = _memory(guest, collector, symbols, diagnosis, limits)
     if diagnosis:
         found = diagnosis
         collector.write("diagnosis.json", lambda: json.dumps(found.as_json(), ensure_ascii=False) + "\n")
         collector.write("cycle.txt", lambda: "\n".join(cycle_text(found)) + "\n")
         collector.write("cycle.svg", lambda: cycle_svg(found))
-    samples = (event for event in replay(trial) if isinstance(event, Sample) and event.host_s >= since_s)
-    collector.write("samples.txt", lambda: histogram_text(histogram(samples, table)))
+    if guest.capabilities.vcpu_samples:
+        samples = (event for event in replay(trial) if isinstance(event, Sample) and event.host_s >= since_s)
+        collector.write("samples.txt", lambda: histogram_text(histogram(samples, table)))
     _answers(guest, collector, limits)
     manifest = Manifest(tuple(collector.pieces), console, round(time.monotonic() - begin, 4))
     write_atomically(folder / MANIFEST, json.dumps(manifest.as_json(), indent=2).encode() + b"\n")
@@ -181,31 +183,34 @@ def _memory(
 
 def _answers(guest: Guest, collector: _Collector, limits: Limits) -> None:
     """The longest answer last: a key that comes while the guest still prints is lost."""
-    with collector.piece("nmi") as note:
-        guest.inject_nmi()
-        _wait(guest, _NMI_SAYS, note, limits.answer_s)
+    if guest.capabilities.nmi:
+        with collector.piece("nmi") as note:
+            guest.inject_nmi()
+            _wait(guest, _NMI_SAYS, note, limits)
     for key, says in _SYSRQ.items():
         with collector.piece(f"sysrq-{key}") as note:
             guest.sysrq(key)
-            _wait(guest, says, note, limits.answer_s)
+            _wait(guest, says, note, limits)
 
 
-def _wait(guest: Guest, says: bytes, note: _Note, limit_s: float) -> None:
+def _wait(guest: Guest, says: bytes, note: _Note, limits: Limits) -> None:
     """Read the console until it has said this and is silent again. The answer itself is in console.log."""
-    deadline = Deadline.after(limit_s)
+    deadline = Deadline.after(limits.answer_s)
     heard = b""
     last = time.monotonic()
     while not deadline.expired:
-        event = guest.next_event(deadline.sooner(_QUIET_S))
+        event = guest.next_event(deadline.sooner(limits.quiet_s))
         if isinstance(event, ConsoleData):
             heard += event.data
             last = time.monotonic()
-        elif isinstance(event, GuestEnded) or (says in heard and time.monotonic() - last >= _QUIET_S):
+        elif isinstance(event, GuestEnded) or (says in heard and time.monotonic() - last >= limits.quiet_s):
             break
     note.there = says in heard
     note.size = len(heard)
     cut = ", cut off by the time limit" if note.there and deadline.expired else ""
-    note.why = f"in console.log{cut}" if note.there else f"the guest did not answer within {limit_s:g} s"
+    note.why = (
+        f"in console.log{cut}" if note.there else f"the guest did not answer within {limits.answer_s:g} s"
+    )
 
 
 def _image(guest: Guest, collector: _Collector, limits: Limits) -> None:

@@ -123,7 +123,8 @@ def compare(
                 break
     for plan in plans[len(results) :]:  # begun beside the one that made it sure: they count for nothing
         shutil.rmtree(folder / plan.folder, ignore_errors=True)
-    _write_repro(folder, plans[: len(results)], results)
+    if not stage.box:
+        _write_repro(folder, plans[: len(results)], results)
     tallies, verdict, sequential = judged(experiment, results, scenario.oracle.windows)
     return Comparison(
         folder, experiment, stage, kernels, tuple(results), tallies, verdict, sequential, reproduce

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,6 @@ class Observer:
         self._watcher = watcher
         self._symbols = symbols
         self._folder = folder
-        self._begin = time.monotonic()
         self._until_s = 0.0
         self._hello: Hello | None = None
         self._looked_s = 0.0
@@ -97,14 +95,15 @@ class Observer:
         return self._watcher.fatal and not self._watcher.reading and not to_its_end
 
     def _step(self, deadline: Deadline) -> list[Observation]:
+        asked_s = self._guest.now_s
         event = self._guest.next_event(deadline.sooner(TICK_S))
         if event:
             self._until_s = event.host_s
             new = self._watcher.observe(event)
             self._ended = isinstance(event, GuestEnded)
         else:
-            # Not before what was heard last, whose clock began a moment earlier.
-            self._until_s = max(self._until_s, self._now())
+            # What is stamped by now may still be on its way to the disk, not what was by then.
+            self._until_s = max(self._until_s, asked_s)
             new = self._watcher.tick(self._until_s)
         self._reported = self._reported or any(isinstance(o, ConsoleEvent) and o.kind == "hang" for o in new)
         if self._watcher.wants_examination and not self._ended and self._guest.capabilities.memory_image:
@@ -122,19 +121,16 @@ class Observer:
             self._watcher.observe(event)
             self._ended = isinstance(event, GuestEnded)
 
-    def _now(self) -> float:
-        """Seconds since power-on."""
-        return round(time.monotonic() - self._begin, 6)
-
     def _look(self) -> None:
         since_s = self._watcher.since_s
         try:
             self._diagnosis = self._diagnose()
         except HarnessError as error:
             # The monitor or the memory cannot be read: what the console says has to do.
-            found = Examination(self._now(), since_s, "none", f"no look into the memory: {error.message}")
+            why = f"no look into the memory: {error.message}"
+            found = Examination(self._guest.now_s, since_s, "none", why)
         else:
-            found = _examination(self._diagnosis, self._now(), since_s)
+            found = _examination(self._diagnosis, self._guest.now_s, since_s)
         self._looked_s = found.host_s
         record_examination(self._folder, found)
         self._watcher.examined(found)

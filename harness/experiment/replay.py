@@ -35,8 +35,9 @@ def provenance(plan: BootPlan, programs: GuestPrograms) -> dict[str, Any]:
 
     The initramfs must be written by then. Files of the cache are named by their entry there.
     """
+    emulated = plan.machine != "box"
     return {
-        "qemu": _version(),
+        "qemu": _version() if emulated else "",
         "kernel": {"entry": f"builds/{plan.kernel.parent.name}", "file": plan.kernel.name},
         "kernel_sha256": sha256_file(plan.kernel),
         "initramfs_sha256": sha256_file(plan.initramfs),
@@ -46,7 +47,7 @@ def provenance(plan: BootPlan, programs: GuestPrograms) -> dict[str, Any]:
             "debug": programs.module_debug.name,
         },
         "module_sha256": sha256_file(programs.module),
-        "argv": _argv(plan),
+        "argv": _argv(plan) if emulated else [],
         "boot": {name: value for name, value in asdict(plan).items() if name not in ("kernel", "initramfs")},
     }
 

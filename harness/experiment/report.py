@@ -39,7 +39,7 @@ def comparison_json(done: Comparison, seconds: float) -> dict[str, Any]:
         p_value=done.verdict.p_value,
         sequential=_sequential(done),
         evidence=tuple(str(done.folder / result.folder) for result in done.results),
-        repro=str(done.folder / "repro"),
+        repro="" if done.stage.box else str(done.folder / "repro"),
         seconds=round(seconds, 1),
         reproduce=done.reproduce,
     ).model_dump(mode="json")
@@ -76,9 +76,7 @@ def _arm(done: Comparison, name: str) -> ArmResult:
         kernel=KernelFacts.model_validate(
             {"name": done.experiment.arms[name].kernel, **kernel_json(done.kernels[name].build)}
         ),
-        boot=BootFacts.model_validate(
-            {**boot, "machine": done.stage.machine, "accel": done.stage.accel, "preempt": preempt}
-        ),
+        boot=BootFacts.model_validate({**boot, **done.stage.facts, "preempt": preempt}),
         trials=counted.trials,
         answered=counted.answered,
         outcomes=dict(counted.outcomes),

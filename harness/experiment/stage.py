@@ -1,24 +1,57 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where the trials of a run take place: QEMU on this machine, and how it is run."""
+"""Where the trials of a run take place: QEMU on this machine, or a box."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.config import BootConfig, Experiment, QemuConfig
 from harness.deadline import Deadline
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage
 from harness.gpu.sysfs import LocalFiles
 from harness.gpu.vfio import preflight
 from harness.kernel.build import KernelBuild
 from harness.target.accel import choose_accel
+from harness.target.box.config import load_box
+from harness.target.box.preflight import examine
+from harness.target.box.target import BoxTarget
+from harness.target.machine import pick_machine
 from harness.target.protocol import Machine
 from harness.target.qemu import QemuTarget
 
 #: Booting a guest on KVM to see whether it runs may take so long, s.
 ACCEL_LIMIT_S = 60.0
+
+
+def machine_of(experiment: Experiment) -> Machine:
+    """What its kernels are built for."""
+    return "box" if experiment.target else pick_machine(experiment.boot.machine)
+
+
+@contextlib.contextmanager
+def box_of(experiment: Experiment) -> Iterator[BoxTarget | None]:
+    """The experiment's box, for nobody else until the block is left; None: it has none.
+
+    UserError for what its file says wrongly. InfraError, before anything is built, if it is not fit.
+    """
+    if not experiment.target:
+        yield None
+        return
+    target = BoxTarget(load_box(Path(experiment.target)))
+    with contextlib.closing(target):
+        target.put_right()
+        bad = [found for found in examine(target.box) if found.ok is False and found.needed]
+        if bad:
+            lines = [f"{found.what}: {found.detail}" for found in bad]
+            raise InfraError(
+                f"box {target.config.name} is not fit:\n" + "\n".join(lines),
+                hint=f"hmm-harness doctor --target {experiment.target}",
+            )
+        yield target
 
 
 def check_stage(experiment: Experiment) -> None:
@@ -36,8 +69,11 @@ def set_stage(
     kernel: KernelBuild,
     workshop: Workshop,
     qemu: QemuConfig = QemuConfig(),  # noqa: B008 (frozen)
+    box: BoxTarget | None = None,
 ) -> Stage:
-    """QEMU on this machine, on KVM only if a guest has been seen to run on it."""
+    """The box; without one, QEMU on this machine, on KVM only if a guest has been seen to run on it."""
+    if box:
+        return Stage(box, "box", "none", box=box.config.name)
     accel = choose_accel(
         "tcg" if boot.clock == "virtual" else boot.accel,
         kernel.boot_image,

@@ -15,6 +15,7 @@ from typing import Any
 from harness.cache import digest
 from harness.config import BootConfig
 from harness.deadline import Deadline
+from harness.diagnose.elf import read_elf
 from harness.diagnose.evidence import Limits, collect
 from harness.diagnose.image import SymbolFiles
 from harness.disk import disk_errors, write_atomically
@@ -36,7 +37,7 @@ from harness.results.kernels import keep_kernel
 from harness.results.runfolder import TrialResult, open_record
 from harness.scenario.catalogue import Scenario, Value
 from harness.target.cmdline import KernelParameters, trial_arguments
-from harness.target.protocol import Accel, BootPlan, Guest, Machine, Target
+from harness.target.protocol import Accel, BootPlan, Guest, Machine, MachineStep, Target
 from harness.watch.console import ConsoleEvent
 from harness.watch.examination import Examination
 from harness.watch.kinds import OutcomeKind
@@ -65,6 +66,13 @@ class Stage:
     userland: Path | None = None
     #: The address of a PCI device of this machine that guests get; empty: none.
     vfio: str = ""
+    #: The name of a machine of its own.
+    box: str = ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """As `BootFacts` has them."""
+        return {"box": self.box} if self.box else {"machine": self.machine, "accel": self.accel}
 
 
 @dataclass(frozen=True)
@@ -123,11 +131,7 @@ class TrialPlan:
             "parameters": dict(self.values),
             "kernel": kernel_json(self.kernel.build),
             "fingerprint": fingerprint(self.kernel),
-            "boot": {
-                **self.boot.model_dump(mode="json"),
-                "machine": self.stage.machine,
-                "accel": self.stage.accel,
-            },
+            "boot": {**self.boot.model_dump(mode="json"), **self.stage.facts},
             "command": self.command,
         }
 
@@ -173,7 +177,9 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
         ran_with = provenance(boot, plan.kernel.programs)
         update("running", provenance=ran_with)
         begin = time.monotonic()
-        observed, outcome = _run(plan, boot, folder)
+        observed, outcome, steps = _run(plan, boot, folder)
+        if steps:
+            update("running", box=[asdict(step) for step in steps])
         result = TrialResult(
             arm=plan.arm,
             index=plan.index,
@@ -202,17 +208,19 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     return result
 
 
-def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outcome]:
+def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outcome, tuple[MachineStep, ...]]:
     """Boot, watch, judge, and of a trial that did not complete leave the evidence.
 
     Raises InfraError as soon as the guest says that it runs under another preemption model than the plan's.
     """
-    deadline = Deadline.after(max(plan.timeout_s, plan.scenario.trial_s))
-    with plan.stage.target.boot(boot, folder, deadline) as guest:
+    target = plan.stage.target
+    limit_s = max(plan.timeout_s, plan.scenario.trial_s) + target.start_s
+    with target.boot(boot, folder, Deadline.after(limit_s)) as guest:
+        deadline = Deadline.after(limit_s)
         observer = Observer(guest, watcher_for(plan), plan.symbols(), folder, plan.boot.clock)
         observed = observer.observe(
             deadline,
-            hello_by=deadline.sooner(plan.hello_s),
+            hello_by=deadline.sooner(plan.hello_s + target.start_s),
             on_hello=lambda hello: _check(hello, plan.boot),
             confirm_s=plan.confirm_s,
         )
@@ -222,7 +230,7 @@ def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outco
         guest.stop()
         while guest.next_event(Deadline.after(1.0)):
             pass  # recorded, as evidence
-    return observed, outcome
+    return observed, outcome, guest.steps
 
 
 def _keep_evidence(plan: TrialPlan, guest: Guest, observed: Observed, outcome: Outcome, folder: Path) -> None:
@@ -230,6 +238,9 @@ def _keep_evidence(plan: TrialPlan, guest: Guest, observed: Observed, outcome: O
     limits = Limits(
         memory_s=IMAGE_LIMIT_S if plan.image_mb else 0.0, memory_bytes=plan.image_mb * 1024 * 1024
     )
+    if plan.stage.box:
+        # A real line: the stacks of 200 tasks take 20 s at 115200 bit/s.
+        limits = replace(limits, answer_s=60.0, quiet_s=1.0)
     table = SymbolTable.load(plan.kernel.build.system_map)
     known = observed.diagnosis if observed.diagnosis and observed.diagnosis.proof != "none" else None
     # The outcome is known: it must not be lost with the evidence.
@@ -249,6 +260,8 @@ def watcher_for(plan: TrialPlan) -> Watcher:
 def _check(hello: Hello, boot: BootConfig) -> None:
     """InfraError if the guest is another one than was asked for, or its clock is off."""
     check_preemption(hello, boot.preempt)
+    if hello.cpus < boot.cpus:
+        raise InfraError(f"asked for {boot.cpus} CPUs, there are {hello.cpus}", hint="--cpus asks for fewer")
     if boot.clock == "virtual":
         check_guest_time(hello)
 
@@ -300,7 +313,7 @@ def boot_plan(
             hung_task_s=boot.hung_task_s,
         )
     return BootPlan(
-        kernel=kernel.build.boot_image,
+        kernel=kernel.build.bzimage if stage.machine == "box" else kernel.build.boot_image,
         initramfs=image,
         cmdline=(*trial_arguments(parameters), *words, *boot.cmdline),
         machine=stage.machine,
@@ -310,6 +323,7 @@ def boot_plan(
         clock=boot.clock,
         seed=seed,
         vfio=stage.vfio,
+        build_id=read_elf(kernel.build.vmlinux).build_id if stage.machine == "box" else "",
     )
 
 

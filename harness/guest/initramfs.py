@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.disk import write_atomically
 from harness.errors import InfraError
 
+_MAGIC = b"070701"
 _TRAILER = "TRAILER!!!"
+#: Magic, and 13 numbers in hexadecimal.
+_HEADER = 6 + 13 * 8
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,26 @@ def archive(entries: Iterable[Entry]) -> bytes:
     return b"".join(parts)
 
 
+def regular_files(data: bytes) -> Iterator[Entry]:
+    """The regular files of an archive that `archive` made. ValueError if it is none."""
+    at = 0
+    while data[at : at + 6] == _MAGIC:
+        if len(data) < at + _HEADER:
+            break
+        fields = [int(data[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
+        mode, size, name_size = fields[1], fields[6], fields[11]
+        start = at + _HEADER + name_size
+        name = data[at + _HEADER : start - 1].decode()
+        start += -start % 4
+        if name == _TRAILER:
+            return
+        if stat.S_ISREG(mode):
+            yield Entry(name, mode, data[start : start + size])
+        at = start + size
+        at += -at % 4
+    raise ValueError("no newc archive, or cut short")
+
+
 def write_initramfs(path: Path, entries: Iterable[Entry]) -> Path:
     """Write an archive to a file; it appears whole or not at all. InfraError if it cannot be written."""
     write_atomically(path, archive(entries))
@@ -106,7 +129,7 @@ def _member(inode: int, name: str, entry: Entry) -> bytes:
     numbers = (
         inode, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, major, minor, len(encoded), 0,
     )  # fmt: skip
-    header = b"070701" + b"".join(b"%08X" % number for number in numbers) + encoded
+    header = _MAGIC + b"".join(b"%08X" % number for number in numbers) + encoded
     return _padded(header) + _padded(entry.data)
 
 

@@ -106,6 +106,7 @@ class Provenance(Facts):
     """What decided a boot, and by version or SHA-256 what it was carried out with."""
 
     qemu: str
+    """Its version; empty of a box."""
     kernel: FileOfCache
     kernel_sha256: str
     initramfs_sha256: str
@@ -114,6 +115,18 @@ class Provenance(Facts):
     argv: tuple[str, ...]
     """QEMU's, without the places of files."""
     boot: dict[str, Any]
+
+
+class StepFacts(Facts):
+    """Something that was done to a box around a trial."""
+
+    host_s: float
+    """When it began, s since power-on; before it, negative."""
+    name: str
+    ok: bool
+    detail: str
+    """What was learned."""
+    seconds: float
 
 
 class TrialFile(Record):
@@ -140,6 +153,8 @@ class TrialFile(Record):
     provoke: str | None = None
     """The case of a self-test."""
     provenance: Provenance | None = None
+    box: tuple[StepFacts, ...] = ()
+    """Of a box: how it was put right, given the kernel and brought back, in order."""
     result: TrialResult | None = None
     error: str | None = None
     pruned: str | None = None
@@ -156,12 +171,15 @@ class AgentLineFacts(Facts):
 
 
 class SampleLine(Facts):
-    """A line of `samples.jsonl`: what QEMU's monitor said of the CPUs."""
+    """A line of `samples.jsonl`: what QEMU's monitor said of the CPUs, or that a box could be heard."""
 
     host_s: float
     running: bool
     cpus: tuple[tuple[int, str, int, bool, float, float], ...]
-    """CPU, RIP in hexadecimal, CPL, halted, CPU time of its thread and the time it waited for one, s."""
+    """CPU, RIP in hexadecimal, CPL, halted, CPU time of its thread and the time it waited for one, s.
+
+    Of a box none: `running` says whether it could be heard.
+    """
 
 
 class ExaminationLine(Facts):
@@ -188,6 +206,8 @@ DOCUMENTS: Mapping[str, TypeAdapter[Any]] = {
     "agent-line": TypeAdapter(AgentLineFacts),
     "sample-line": TypeAdapter(SampleLine),
     "examination-line": TypeAdapter(ExaminationLine),
+    # box.jsonl: the same, as it happened.
+    "step-line": TypeAdapter(StepFacts),
     # tests.json: what a suite of tests said, case by case.
     "tests": TypeAdapter(Report),
 }

@@ -75,7 +75,7 @@ def _compare(result: Result, trials: Sequence[TrialResult], folder: Path) -> lis
     lines += [
         "",
         f"  tree     {done.arms[0].kernel.tree}",
-        f"  guest    {boot.machine} on {boot.accel}, {boot.cpus} CPUs, preempt={boot.preempt}, "
+        f"  guest    {boot.where}, {boot.cpus} CPUs, preempt={boot.preempt}, "
         + (f"watchdog_thresh={boot.watchdog_thresh_s}" if boot.clock == "host" else "virtual clock"),
         f"  scenario {_settings(done.scenario, done.set)}",
     ]
@@ -94,7 +94,7 @@ def _compare(result: Result, trials: Sequence[TrialResult], folder: Path) -> lis
         *lines,
         "",
         Whole("  evidence     ", str(folder)),
-        Whole("  without us   ", f"{folder}/repro/run.sh (needs QEMU only)"),
+        *([Whole("  without us   ", f"{folder}/repro/run.sh (needs QEMU only)")] if done.repro else []),
         Whole("  again        ", done.reproduce),
         f"  took         {elapsed(done.seconds)}",
     ]

@@ -69,7 +69,15 @@ class KernelFacts(Facts):
 class BootFacts(BootConfig):
     """How guests were started: `boot` of an experiment, with what `auto` came to."""
 
-    model_config = ConfigDict(extra="ignore", strict=False)
+    model_config = ConfigDict(extra="ignore", strict=False, use_attribute_docstrings=True)
+
+    box: str = ""
+    """The name of a machine of its own, which `machine` and `accel` say nothing of."""
+
+    @property
+    def where(self) -> str:
+        """`microvm on tcg`, or `box lab1`."""
+        return f"box {self.box}" if self.box else f"{self.machine} on {self.accel}"
 
 
 class OnsetToVerdict(Facts):
@@ -147,7 +155,7 @@ class CompareResult(Record):
     evidence: tuple[str, ...]
     """The trials' folders, in the order in which they were run."""
     repro: str
-    """A folder that boots the same hang with QEMU only."""
+    """A folder that boots the same hang with QEMU only; empty of a box."""
     seconds: float
     reproduce: str
     """The command that does it again."""

@@ -89,9 +89,7 @@ class Arm:
         boot = self.boot
         if boot is None:
             return ""
-        return (
-            f"{boot.machine} on {boot.accel}, {boot.cpus} CPUs, {boot.memory_mb} MB, preempt={boot.preempt}"
-        )
+        return f"{boot.where}, {boot.cpus} CPUs, {boot.memory_mb} MB, preempt={boot.preempt}"
 
     @property
     def row(self) -> tuple[str, ...]:

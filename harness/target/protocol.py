@@ -12,9 +12,11 @@ from typing import Literal, Protocol
 from harness.deadline import Deadline
 
 #: How a guest came to its end: by itself, by a signal from outside, or because `Guest.stop` was called.
-Ending = Literal["exited", "killed", "stopped"]
-Accel = Literal["tcg", "kvm"]
-Machine = Literal["microvm", "q35"]
+#: `lost`: it cannot be reached any more, and that is not the kernel's doing.
+Ending = Literal["exited", "killed", "stopped", "lost"]
+Accel = Literal["tcg", "kvm", "none"]
+#: QEMU's, or a machine of its own.
+Machine = Literal["microvm", "q35", "box"]
 #: `host`: guest time is the host's. `virtual`: guest time is what it has executed, the same every time.
 Clock = Literal["host", "virtual"]
 
@@ -42,6 +44,8 @@ class GuestEnded:
     host_s: float
     status: int
     how: Ending
+    why: str = ""
+    """Of one that is lost: what is known."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ class VcpuSample:
 
 @dataclass(frozen=True)
 class Sample:
-    """All CPUs of a guest, looked at without its help. `running`: the guest was not paused."""
+    """All CPUs of a guest, looked at without its help. `running`: the guest was not paused.
+
+    Of a guest whose CPUs cannot be seen there are none, and `running` means that it could have been heard.
+    """
 
     host_s: float
     running: bool
@@ -91,6 +98,8 @@ class BootPlan:
     clock: Clock = "host"
     seed: int = 1
     """Of whatever QEMU would draw by chance; used with the virtual clock only."""
+    build_id: str = ""
+    """Of the kernel, in hexadecimal; empty: nobody checks it."""
     vfio: str = ""
     """The address of a PCI device of this machine that the guest is given; empty: none."""
 
@@ -109,6 +118,19 @@ class Capabilities:
     """It can end a guest that does not listen."""
 
 
+@dataclass(frozen=True)
+class MachineStep:
+    """Something that was done to a machine around a trial."""
+
+    host_s: float
+    """When it began, s since power-on; before it, negative."""
+    name: str
+    ok: bool
+    detail: str
+    """What was learned."""
+    seconds: float
+
+
 class Guest(Protocol):
     """A guest that has been switched on."""
 
@@ -119,6 +141,14 @@ class Guest(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What can be done with this guest: at most what its target can. What cannot raises InfraError."""
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since power-on, as events are stamped."""
+
+    @property
+    def steps(self) -> tuple[MachineStep, ...]:
+        """What was done to bring it up and, once it is closed, to end it; of a child process nothing."""
 
     def next_event(self, deadline: Deadline) -> RawEvent | None:
         """The next event, or None when the deadline passes first or `GuestEnded` was handed out before.
@@ -168,6 +198,10 @@ class Target(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do at best; a guest on the virtual clock is left alone (`Guest.capabilities`)."""
+
+    @property
+    def start_s(self) -> float:
+        """How much longer than a QEMU it may take until the guest speaks, s."""
 
     def boot(self, plan: BootPlan, folder: Path, deadline: Deadline) -> AbstractContextManager[Guest]:
         """Switch a guest on; leaving the block ends it. Its raw record is written to `folder`.

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import re
 import socket
 import threading
@@ -27,13 +26,12 @@ from harness.target.filechannel import FileChannel
 from harness.target.icount import keep_on_one_cpu, virtual_clock
 from harness.target.memory import nameless_listener, save_core
 from harness.target.protocol import (
-    AgentLine,
     BootPlan,
     Capabilities,
-    ConsoleData,
     Ending,
     Guest,
     GuestEnded,
+    MachineStep,
     RawEvent,
     Registers,
     Sample,
@@ -43,6 +41,7 @@ from harness.target.qmp import Monitor
 from harness.target.recording import Recorder
 from harness.target.sampler import sample_cpus
 from harness.target.samples import parse_registers
+from harness.target.stream import EventStream
 
 PROGRAM = "qemu-system-x86_64"
 #: The name of the virtio-serial port that init looks for.
@@ -151,6 +150,7 @@ class QemuTarget:
     """
 
     capabilities = Capabilities(vcpu_samples=True, memory_image=True, nmi=True, power=True)
+    start_s = 0.0
 
     def __init__(self, sample_s: float | None = SAMPLE_S) -> None:
         """`sample_s`: time between two looks at a guest's CPUs, s; None: none."""
@@ -199,11 +199,7 @@ class QemuGuest:
     """
 
     def __init__(self, plan: BootPlan, folder: Path, sample_s: float | None = None) -> None:
-        self._events: queue.SimpleQueue[RawEvent | HarnessError] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._last_s = 0.0
         self._stopping = False
-        self._over = False
         self._dead = threading.Event()
         with contextlib.ExitStack() as stack:
             monitor: socket.socket | None = None
@@ -226,11 +222,11 @@ class QemuGuest:
                 channels = _sockets(descriptors)
             argv = qemu_argv(plan, channels)
             self.command_line = tuple(argv)
-            self._recorder = Recorder(folder, argv)
-            stack.callback(self._recorder.close)
+            recorder = Recorder(folder, argv)
+            stack.callback(recorder.close)
             self._log = folder / QEMU_LOG
             with disk_errors(folder), self._log.open("wb") as log:
-                self._power_on = time.monotonic()
+                self._stream = EventStream(recorder, time.monotonic())
                 self._process = process.start(argv, stdout=log, pass_fds=descriptors)
                 stack.callback(process.stop, self._process, grace_s=_STOP_GRACE_S)
             if plan.clock == "virtual":
@@ -243,8 +239,8 @@ class QemuGuest:
                 stack.callback(self._monitor.close)
             self._resources = stack.pop_all()
         readers = [
-            threading.Thread(target=self._read, args=(console, self._on_console), name="console"),
-            threading.Thread(target=self._read, args=(agent, Lines(self._on_line)), name="agent"),
+            threading.Thread(target=self._read, args=(console, self._stream.console), name="console"),
+            threading.Thread(target=self._read, args=(agent, Lines(self._stream.line)), name="agent"),
         ]
         if self._monitor and sample_s is not None:
             readers.append(
@@ -256,26 +252,27 @@ class QemuGuest:
             thread.start()
 
     @property
+    def now_s(self) -> float:
+        """See `Guest.now_s`."""
+        return self._stream.now_s
+
+    @property
+    def steps(self) -> tuple[MachineStep, ...]:
+        """None: QEMU is started and ended."""
+        return ()
+
+    @property
     def pid(self) -> int:
         """The process id of QEMU."""
         return self._process.pid
 
     def next_event(self, deadline: Deadline) -> RawEvent | None:
         """See `Guest.next_event`."""
-        if self._over:
-            return None
-        try:
-            event = self._events.get(timeout=deadline.remaining)
-        except queue.Empty:
-            return None
-        if isinstance(event, HarnessError):
-            raise event
-        if isinstance(event, GuestEnded):
-            self._over = True
-            if event.how == "exited" and event.status != 0:
-                raise InfraError(
-                    f"QEMU failed with status {event.status}: {self._last_words()}", hint=f"see {self._log}"
-                )
+        event = self._stream.next(deadline)
+        if isinstance(event, GuestEnded) and event.how == "exited" and event.status != 0:
+            raise InfraError(
+                f"QEMU failed with status {event.status}: {self._last_words()}", hint=f"see {self._log}"
+            )
         return event
 
     def stop(self) -> None:
@@ -352,7 +349,7 @@ class QemuGuest:
                     feed(data)
             feed(b"")
         except HarnessError as error:
-            self._events.put(error)
+            self._stream.fail(error)
             self._kill()
 
     def _sample(self, monitor: Monitor, every_s: float) -> None:
@@ -360,29 +357,11 @@ class QemuGuest:
         try:
             sample_cpus(monitor, self.pid, every_s, self._dead, self._on_sample)
         except HarnessError as error:
-            self._events.put(error)
+            self._stream.fail(error)
             self._kill()
 
     def _on_sample(self, running: bool, cpus: tuple[VcpuSample, ...]) -> None:
-        self._emit(lambda now: Sample(now, running, cpus))
-
-    def _on_console(self, data: bytes) -> None:
-        if data:
-            self._emit(lambda now: ConsoleData(now, data))
-
-    def _on_line(self, line: bytes) -> None:
-        text = line.decode("utf-8", errors="backslashreplace")
-        self._emit(lambda now: AgentLine(now, text))
-
-    def _emit(self, event_at: Callable[[float], RawEvent]) -> None:
-        """Stamp, write and hand over one event; the lock makes their order the same everywhere."""
-        with self._lock:
-            # Microseconds, each later than the one before: the record gives them back in this order.
-            now = max(round(time.monotonic() - self._power_on, 6), round(self._last_s + 1e-6, 6))
-            self._last_s = now
-            event = event_at(now)
-            self._recorder.record(event)
-            self._events.put(event)
+        self._stream.emit(lambda now: Sample(now, running, cpus))
 
     def _reap(self, readers: list[threading.Thread]) -> None:
         status = self._process.wait()
@@ -391,9 +370,9 @@ class QemuGuest:
             reader.join()
         how: Ending = "stopped" if self._stopping else "killed" if status < 0 else "exited"
         try:
-            self._emit(lambda now: GuestEnded(now, status, how))
+            self._stream.emit(lambda now: GuestEnded(now, status, how))
         except HarnessError as error:
-            self._events.put(error)
+            self._stream.fail(error)
 
     def _kill(self) -> None:
         self._stopping = True

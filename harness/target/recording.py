@@ -83,7 +83,7 @@ class Recorder:
         content = {
             "command": shlex.join(self._argv),
             "argv": self._argv,
-            "ended": ended and {"host_s": ended.host_s, "status": ended.status, "how": ended.how},
+            "ended": ended and _ended(ended),
         }
         write_atomically(self._folder / GUEST, json.dumps(content, indent=2).encode() + b"\n")
 
@@ -107,7 +107,13 @@ def replay(folder: Path) -> Iterator[RawEvent]:
     except (OSError, ValueError, KeyError):
         return
     if ended:
-        yield GuestEnded(ended["host_s"], ended["status"], cast(Ending, ended["how"]))
+        how = cast(Ending, ended["how"])
+        yield GuestEnded(ended["host_s"], ended["status"], how, ended.get("why", ""))
+
+
+def _ended(ended: GuestEnded) -> dict[str, Any]:
+    why = {"why": ended.why} if ended.why else {}
+    return {"host_s": ended.host_s, "status": ended.status, "how": ended.how, **why}
 
 
 def _console(folder: Path) -> Iterator[ConsoleData]:

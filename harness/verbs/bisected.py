@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.arguments import experiment_from, experiment_named, patch_files
+from harness.arguments import experiment_from, experiment_named, in_qemu_only, patch_files
 from harness.bisect.commits import CommitSubject
 from harness.bisect.report import Bisection, regression_text, verdicts
 from harness.bisect.repository import Commits, Repository
@@ -209,6 +209,7 @@ def _experiment(
         except UserError:
             base = experiment_named(DEFAULT_EXPERIMENT)
     experiment = experiment_from(arguments, base)
+    in_qemu_only(experiment, "bisect")
     scenario_values(experiment)
     if arguments.kernel:
         kernel = kernel_of(experiment, arguments.kernel)

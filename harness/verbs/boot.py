@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from harness.arguments import patch_files
+from harness.arguments import in_qemu_only, patch_files
 from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.trial import boot_plan, program_entries
@@ -20,6 +20,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if not sys.stdin.isatty():
         raise UserError("boot needs a terminal", hint="use `hmm-harness run` where there is none")
     experiment = experiment_with_kernel(arguments)
+    in_qemu_only(experiment, "boot")
     patches = patch_files(arguments.patch)
     kernel, stage = ready(arguments, experiment, patches, display)
     # run_shell makes an initramfs of its own; the kernel's own image stands in for one until then.

@@ -25,7 +25,7 @@ from harness.experiment.kernels import (
     workshop_for,
 )
 from harness.experiment.options import Workshop
-from harness.experiment.stage import check_stage, set_stage
+from harness.experiment.stage import check_stage, machine_of, set_stage
 from harness.experiment.trial import Stage
 from harness.layout import Part, laid_out
 from harness.process import command_line
@@ -33,7 +33,7 @@ from harness.results.lock import alone_in
 from harness.results.report import REPORT, report_parts
 from harness.results.runfolder import TrialResult, open_record
 from harness.results.store import fed
-from harness.target.machine import pick_machine
+from harness.target.box.target import BoxTarget
 
 
 def experiment_with_kernel(arguments: argparse.Namespace) -> Experiment:
@@ -54,17 +54,21 @@ def with_patches(experiment: Experiment, kernel: str, patches: Sequence[str]) ->
 
 
 def ready(
-    arguments: argparse.Namespace, experiment: Experiment, patches: Sequence[str], display: Display
+    arguments: argparse.Namespace,
+    experiment: Experiment,
+    patches: Sequence[str],
+    display: Display,
+    box: BoxTarget | None = None,
 ) -> tuple[BootableKernel, Stage]:
-    """The kernel that is named, built, and the stage to boot it on."""
+    """The kernel that is named, built, and the stage to boot it on: the box, or QEMU."""
     workshop = workshop_for(experiment, Workshop.at(arguments.cache, display, arguments.make_jobs))
     tree = get_tree(experiment.tree, workshop, experiment.tarball)
     check_version(experiment, tree)
     check_stage(experiment)
-    machine = pick_machine(experiment.boot.machine)
+    machine = machine_of(experiment)
     kernel = make_kernel(tree, kernel_of(experiment, arguments.kernel), patches, machine, workshop)
     check_preempt(tree, arguments.kernel, kernel.build, experiment.boot.preempt)
-    return kernel, set_stage(experiment.boot, machine, kernel.build, workshop, experiment.qemu)
+    return kernel, set_stage(experiment.boot, machine, kernel.build, workshop, experiment.qemu, box)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from harness.experiment.compare import arm_kernels, compare
 from harness.experiment.kernels import check_version, experiment_for, get_tree
 from harness.experiment.options import Workshop
 from harness.experiment.report import comparison_json
-from harness.experiment.stage import check_stage, set_stage
+from harness.experiment.stage import box_of, check_stage, machine_of, set_stage
 from harness.experiment.statistics import VerdictKind
 from harness.experiment.trial import fingerprint
 from harness.results.repeats import repeated
@@ -32,7 +32,6 @@ from harness.results.runfolder import (
     write_experiment,
 )
 from harness.scenario.catalogue import scenario_values
-from harness.target.machine import pick_machine
 from harness.verbs.common import conclude, kept_in, recorded_in
 from harness.verbs.runners import boot_on, check_places, runner_for
 
@@ -75,16 +74,17 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             update("building")
             check_version(experiment, tree)
             check_stage(experiment)
-            machine = pick_machine(experiment.boot.machine)
-            kernels = arm_kernels(experiment, tree, machine, workshop)
-            repeats.check({arm: fingerprint(kernel) for arm, kernel in kernels.items()})
-            some = next(iter(kernels.values())).build
-            boot = boot_on(arguments, experiment.boot)
-            stage = set_stage(boot, machine, some, workshop, experiment.qemu)
-            update("running")
-            only = experiment.qemu.vfio or (arguments.scheduler and experiment.qemu.userland)
-            with runner_for(arguments, [boot], display, only or "") as runner:
-                done = compare(experiment, kernels, stage, folder, workshop, again, runner)
+            with box_of(experiment) as box:
+                machine = machine_of(experiment)
+                kernels = arm_kernels(experiment, tree, machine, workshop)
+                repeats.check({arm: fingerprint(kernel) for arm, kernel in kernels.items()})
+                some = next(iter(kernels.values())).build
+                boot = boot_on(arguments, experiment.boot)
+                stage = set_stage(boot, machine, some, workshop, experiment.qemu, box)
+                update("running")
+                only = experiment.qemu.vfio or (arguments.scheduler and experiment.qemu.userland)
+                with runner_for(arguments, [boot], display, only or experiment.target) as runner:
+                    done = compare(experiment, kernels, stage, folder, workshop, again, runner)
         result = comparison_json(done, time.monotonic() - begin)
         report = conclude(folder, "compare", result, done.results, update)
     display.result(*report)

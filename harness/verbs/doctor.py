@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`hmm-harness doctor`: 0 if nothing that is needed is missing, else 3."""
+"""`hmm-harness doctor`: 0 if nothing that is needed is missing, of this machine or of a box, else 3."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from harness.doctor import Finding, as_json, findings, healthy
 from harness.errors import HarnessError, InfraError
 from harness.results.database import opened
 from harness.target.accel import known_answer
+from harness.target.box.config import load_box
+from harness.target.box.opened import held_box
+from harness.target.box.preflight import examine
 from harness.target.machine import pick_machine
 
 
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     cache = Cache(arguments.cache.resolve())
-    found = findings(cache, arguments.out.resolve(), lambda: _kvm(cache), lambda: _store(arguments.store))
+    if arguments.target:
+        with held_box(load_box(arguments.target)) as box:
+            found = list(examine(box))
+    else:
+        found = findings(cache, arguments.out.resolve(), lambda: _kvm(cache), lambda: _store(arguments.store))
     display.close()
     if arguments.json:
         print(json.dumps(as_json(found)))

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 
 from harness.arguments import command_of, patch_files
 from harness.display import Display
 from harness.experiment.report import trial_json
+from harness.experiment.stage import box_of
 from harness.experiment.trial import TrialPlan, fingerprint, run_trial
 from harness.results.repeats import repeated
 from harness.results.runfolder import keep_patches, make_run_folder, run_facts, write_experiment
@@ -34,9 +36,10 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     write_experiment(folder, keep_patches(folder, with_patches(experiment, arguments.kernel, patches)))
     repeats = repeated(arguments)
     facts = run_facts("run", again, kernel=arguments.kernel, **repeats.facts)
-    with recorded_in(folder, facts, arguments.store) as update:
+    with recorded_in(folder, facts, arguments.store) as update, contextlib.ExitStack() as stack:
         update("building")
-        kernel, stage = ready(arguments, experiment, patches, display)
+        box = stack.enter_context(box_of(experiment))
+        kernel, stage = ready(arguments, experiment, patches, display, box)
         repeats.check_tree(kernel.build.tree)
         repeats.check({arguments.kernel: fingerprint(kernel)})
         plan = TrialPlan(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.arguments import command_of, patch_files
+from harness.arguments import command_of, in_qemu_only, patch_files
 from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.kernels import BootableKernel
@@ -49,6 +49,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         _list(cases, arguments, display)
         return 0
     experiment = experiment_with_kernel(arguments)
+    in_qemu_only(experiment, "selftest")
     if experiment.boot.cpus < 2:
         raise UserError("the self-test needs 2 CPUs: one fails, another one lives on", hint="--cpus 2")
     patches = patch_files(arguments.patch)

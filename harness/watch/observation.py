@@ -83,11 +83,15 @@ class Starved:
 
 @dataclass(frozen=True)
 class Ended:
-    """The guest is gone: by itself (`exited`), by a signal (`killed`), or by the harness (`stopped`)."""
+    """The guest is gone: by itself (`exited`), by a signal (`killed`), or by the harness (`stopped`).
+
+    `lost`: nobody can reach it any more; `why`: what is known of that.
+    """
 
     host_s: float
     status: int
     how: Ending
+    why: str = ""
 
 
 Observation = (

@@ -138,7 +138,7 @@ class Watcher:
             case GuestEnded():
                 new += self._read(self._console.close())
                 new += self._starved(event.host_s, None, *self._share.total)
-                new.append(Ended(event.host_s, event.status, event.how))
+                new.append(Ended(event.host_s, event.status, event.how, event.why))
                 self._running, self._over = False, True
                 self._quiet.stop()
         return self._add(new)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from harness.target.protocol import (
     ConsoleData,
     Guest,
     GuestEnded,
+    MachineStep,
     RawEvent,
     Registers,
 )
@@ -88,6 +90,12 @@ class RecordedGuest:
     command_line: tuple[str, ...] = ("recorded",)
     capabilities: Capabilities = NONE
     memory_address: str = ""
+    steps: tuple[MachineStep, ...] = ()
+    power_on: float = field(default_factory=time.monotonic)
+
+    @property
+    def now_s(self) -> float:
+        return time.monotonic() - self.power_on
 
     def next_event(self, deadline: Deadline) -> RawEvent | None:
         if not self.events:
@@ -124,6 +132,7 @@ class RecordedTarget:
 
     fails: str
     capabilities: Capabilities = NONE
+    start_s: float = 0.0
     booted: list[Path] = field(default_factory=list)
     #: What happens instead, to every guest.
     breaks: BaseException | None = None

@@ -19,6 +19,7 @@ LINES = {
     "agent.jsonl": "agent-line",
     "samples.jsonl": "sample-line",
     "examinations.jsonl": "examination-line",
+    "box.jsonl": "step-line",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import InfraError
-from harness.target.box.ssh import HostKeyError, NotLetIn, Shell, Unreachable, connect, greets
+from harness.target.box.ssh import HostKeyError, NotLetIn, Shell, Transfer, Unreachable, connect, greets
 from tests.unit.boxroom import SshServer, ssh_server
 
 
@@ -53,12 +53,13 @@ def test_a_command_that_does_not_end(shell: Shell) -> None:
 def test_a_file_arrives_whole_and_only_once(shell: Shell, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "far away" / "target"
     source.write_bytes(bytes(range(256)) * 999)
-    assert shell.put(source, str(target), soon(), mode="0755")
+    files = [Transfer(source, str(target), "0755"), Transfer(source, str(tmp_path / "other"))]
+    assert shell.put(files, soon()) == ["target", "other"]
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_mode & 0o777 == 0o755
-    assert not shell.put(source, str(target), soon())
+    assert shell.put(files, soon()) == []
     target.write_bytes(b"damaged")
-    assert shell.put(source, str(target), soon())
+    assert shell.put(files, soon()) == ["target"]
     shell.write(b"all of it\n", str(target), soon())
     shell.fetch(str(target), tmp_path / "back", soon())
     assert (tmp_path / "back").read_bytes() == b"all of it\n"
@@ -72,7 +73,7 @@ def test_a_disk_that_is_full(shell: Shell, tmp_path: Path) -> None:
         shell.write(b"data", str(tmp_path / "target"), soon())
     assert not (tmp_path / "target").exists()
     with pytest.raises(InfraError):
-        shell.put(source, "/proc/nowhere/target", soon())
+        shell.put([Transfer(source, "/proc/nowhere/target")], soon())
 
 
 def test_sudo_is_asked_for_nothing(server: SshServer, tmp_path: Path) -> None:

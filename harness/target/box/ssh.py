@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shlex
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,10 @@ class Unreachable(InfraError):
     """The box does not answer, or the connection broke."""
 
 
+class Silent(InfraError):
+    """The connection stands, as far as is known, and nothing comes."""
+
+
 class NotLetIn(UserError):
     """The box does not let us in; while it boots, that may change."""
 
@@ -54,6 +60,15 @@ class Said:
     @property
     def ok(self) -> bool:
         return self.status == 0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A file for the box. `target`: an absolute path without a backslash or a newline."""
+
+    source: Path
+    target: str
+    mode: str = "0644"
 
 
 class Shell:
@@ -114,12 +129,17 @@ class Shell:
         return said
 
     def follow(
-        self, argv: Sequence[str], on_data: Callable[[bytes], None], stop: threading.Event
+        self,
+        argv: Sequence[str],
+        on_data: Callable[[bytes], None],
+        stop: threading.Event,
+        silent_s: float = math.inf,
     ) -> int | None:
         """Run a command and hand on what it prints as it comes; its exit status, None once `stop` is set.
 
-        Unreachable when the connection breaks.
+        Unreachable when the connection breaks, Silent when nothing came for so long.
         """
+        heard = time.monotonic()
         with self._channel(Deadline.after(CONNECT_S)) as channel:
             try:
                 channel.exec_command(self._quoted(argv, True))
@@ -130,7 +150,10 @@ class Shell:
                     except TimeoutError:
                         if not self.alive:
                             break
+                        if time.monotonic() - heard >= silent_s:
+                            raise Silent(f"box {self._name}: silent for {silent_s:g} s") from None
                         continue
+                    heard = time.monotonic()
                     if not data:
                         channel.status_event.wait(1.0)
                         break
@@ -144,28 +167,30 @@ class Shell:
             raise Unreachable(f"box {self._name}: the connection broke")
         return status
 
-    def put(self, source: Path, target: str, deadline: Deadline, *, mode: str = "0644") -> bool:
-        """Copy a file to the box, verified by its SHA-256; False: it was there already.
+    def put(self, files: Sequence[Transfer], deadline: Deadline) -> list[str]:
+        """Copy files to the box, verified by SHA-256; the names of those that were not there already.
 
-        Missing folders are made. InfraError if it does not arrive whole, as on a full disk.
+        Missing folders are made. InfraError if one does not arrive whole, as on a full disk.
         """
-        digest = sha256_file(source)
-        if self._sha256(target, deadline) == digest:
-            self.run(["chmod", mode, target], deadline)
-            return False
+        digests = {file.target: sha256_file(file.source) for file in files}
+        there = self._sha256(list(digests), deadline)
+        missing = [file for file in files if there.get(file.target) != digests[file.target]]
+        if not missing:
+            return []
         folder = self.run(["mktemp", "-d"], deadline, root=False).out.strip()
         try:
-            draft = f"{folder}/{Path(target).name}"
-            self._copy(source, draft, deadline)
-            self.run(["install", "-D", "-m", mode, draft, target], deadline)
+            for number, file in enumerate(missing):
+                draft = f"{folder}/{number}"
+                self._copy(file.source, draft, deadline)
+                self.run(["install", "-D", "-m", file.mode, draft, file.target], deadline)
         finally:
             with contextlib.suppress(InfraError):
                 self.run(["rm", "-rf", folder], deadline)
-        if self._sha256(target, deadline) != digest:
-            raise InfraError(
-                f"box {self._name}: {target} did not arrive as it was sent", hint="look at its disk"
-            )
-        return True
+        there = self._sha256([file.target for file in missing], deadline)
+        for file in missing:
+            if there.get(file.target) != digests[file.target]:
+                raise self._damaged(file.target)
+        return [Path(file.target).name for file in missing]
 
     def write(self, data: bytes, target: str, deadline: Deadline) -> None:
         """Replace a small file on the box in one step. InfraError if it cannot be written."""
@@ -206,9 +231,11 @@ class Shell:
             f"box {self._name}: {target} did not arrive as it was sent", hint="is its disk full, or failing?"
         )
 
-    def _sha256(self, path: str, deadline: Deadline) -> str:
-        said = self.run(["sha256sum", "--", path], deadline, check=False)
-        return said.out.split()[0].lstrip("\\") if said.ok else ""
+    def _sha256(self, paths: Sequence[str], deadline: Deadline) -> dict[str, str]:
+        """Of the files that are there."""
+        said = self.run(["sha256sum", "--", *paths], deadline, check=False)
+        rows = (line.split(maxsplit=1) for line in said.out.splitlines())
+        return {name: digest for digest, name in rows}
 
     def _quoted(self, argv: Sequence[str], root: bool) -> str:
         """The one place where words become a line of a shell."""
@@ -277,6 +304,7 @@ def connect(name: str, ssh: Ssh, timeout_s: float = CONNECT_S) -> Shell:
                 raise NotLetIn(f"{where} does not let us in: {error}", hint="try it with ssh") from error
             case paramiko.SSHException() | OSError() | EOFError():
                 why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                why = why.replace("No existing session", "something listens there, but does not greet")
                 raise Unreachable(f"{where} does not answer: {why}") from error
             case _:
                 raise

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a box keeps of a trial that failed: its kernel's log, and what survives the reset."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path, PurePosixPath
+
+from harness.deadline import Deadline
+from harness.disk import disk_errors, write_atomically
+from harness.target.box.journal import Journal
+from harness.target.box.machine import Box
+
+#: Where the kernel and systemd leave what pstore kept.
+_PSTORE = ("/sys/fs/pstore", "/var/lib/systemd/pstore")
+_ASK_S = 20.0
+
+
+def kernel_log(box: Box, folder: Path, journal: Journal) -> None:
+    """`dmesg.txt` of the kernel that still runs, if it answers."""
+    with journal.attempt("dmesg") as note:
+        said = box.shell(5.0).run(["dmesg"], Deadline.after(_ASK_S))
+        write_atomically(folder / "dmesg.txt", said.out.encode())
+        note.detail = f"{len(said.out.splitlines())} lines"
+
+
+def left_behind(box: Box) -> frozenset[str]:
+    """Files of pstore and kdump that there are. InfraError if the box does not answer."""
+    places = [*_PSTORE, *([box.config.vmcore] if box.config.vmcore else [])]
+    said = box.shell().run(["find", *places, "-type", "f"], Deadline.after(_ASK_S), check=False)
+    return frozenset(said.out.splitlines())
+
+
+def survivors(box: Box, before: frozenset[str], folder: Path, journal: Journal) -> None:
+    """What is there that was not before: pstore's files are fetched, kdump's named.
+
+    pstore has little room: what was fetched from the kernel's own place is removed there.
+    """
+    new: list[str] = []
+    with journal.attempt("pstore") as note:
+        new = sorted(left_behind(box) - before)
+        kept = [name for name in new if name.startswith(_PSTORE)]
+        for name in kept:
+            target = folder / "pstore" / PurePosixPath(name).name
+            with disk_errors(target):
+                target.parent.mkdir(exist_ok=True)
+            box.shell().fetch(name, target, Deadline.after(_ASK_S))
+            if name.startswith(_PSTORE[0]):
+                box.shell().run(["rm", "-f", name], Deadline.after(_ASK_S))
+        note.detail = f"{len(kept)} files" if kept else "nothing"
+    if box.config.vmcore:
+        dumps = [name for name in new if name.startswith(box.config.vmcore)]
+        where = f"{box.ssh.user}@{box.ssh.host}"
+        hints = [
+            f"scp -P {box.ssh.port} {where}:{shlex.quote(name)} . && hmm-harness diagnose" for name in dumps
+        ]
+        journal.note("vmcore", "; ".join(hints) or "none", ok=bool(dumps))

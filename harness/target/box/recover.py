@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bringing a box back to its default kernel, whatever state it is in: from the gentlest means to the last."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError, InfraError
+from harness.target.box.bootmethod import BootMethod
+from harness.target.box.journal import Journal, Note
+from harness.target.box.machine import Box, Running
+
+#: A box that is well answers in this time, s.
+_WELL_S = 10.0
+#: After this it must be gone, or the means did nothing, s.
+_GONE_S = 20.0
+_SYNC_S = 10.0
+
+
+def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = False) -> Running:
+    """The box on its default kernel, clean; whatever was armed is not any more.
+
+    Tries in turn: nothing, as it may be well (unless it is known to be `used`), a reset over SSH, SysRq `b`
+    over the console, the power switch. InfraError with all that was tried if none of them helps.
+    """
+    tried: list[str] = []
+    for name, act in _means(box, used):
+        with journal.attempt(name, tried) as note:
+            act(note)
+            found = box.wait_until(lambda running: running.clean, Deadline.after(box.config.boot.up_s))
+            assert found  # nobody stops it
+            note.detail = f"{note.detail}{': ' if note.detail else ''}it runs {found.release}"
+            method.disarm(box.shell())
+            return found
+    raise InfraError(
+        f"box {box.name} does not come back: {'; '.join(tried)}",
+        hint="look at its console and its power; then the run goes on with --resume",
+    )
+
+
+def _means(box: Box, used: bool) -> list[tuple[str, Callable[[Note], None]]]:
+    means: list[tuple[str, Callable[[Note], None]]] = [
+        *([] if used else [("look", lambda note: _look(box))]),
+        ("reset over SSH", lambda note: _reset_over_ssh(box, note)),
+    ]
+    if box.console:
+        means.append(("sysrq b", lambda note: _sysrq(box, note)))
+    if box.power:
+        means.append(("power cycle", lambda note: _power(box, note)))
+    return means
+
+
+def _look(box: Box) -> None:
+    """InfraError if it is not well, and will not be by itself."""
+    # It may be booting; where nothing else can be done about that, it is given the time.
+    limit_s = _WELL_S if box.console or box.power else box.config.boot.up_s
+    found = box.wait_until(lambda running: True, Deadline.after(limit_s))
+    if found and not found.clean:
+        raise InfraError(f"it runs {found.release} for a trial")
+
+
+def _reset_over_ssh(box: Box, note: Note) -> None:
+    before = box.running()
+    shell = box.shell()
+    try:
+        shell.run(["sync"], Deadline.after(_SYNC_S))
+    except InfraError:
+        note.detail = "sync did not end"
+    with contextlib.suppress(InfraError):
+        shell.run(["tee", "/proc/sysrq-trigger"], Deadline.after(2.0), send=b"b")
+    box.disconnect()
+    _check_gone(box, before)
+
+
+def _check_gone(box: Box, before: Running) -> None:
+    """InfraError if the same boot still answers after a while."""
+
+    def answers() -> bool:
+        try:
+            return box.running(5.0).boot_id == before.boot_id
+        except HarnessError:
+            box.disconnect()
+            return False
+
+    limit = Deadline.after(_GONE_S)
+    while answers():
+        if limit.expired:
+            raise InfraError("it runs on")
+
+
+def _sysrq(box: Box, note: Note) -> None:
+    assert box.console
+    console = box.console
+    for key in "su":  # to the disk, and read-only
+        console.sysrq(key)
+    if not console.answers(lambda: console.sysrq("b"), rb"sysrq: Resetting", 5.0):
+        note.detail = "the kernel did not say that it resets"
+        raise InfraError("the kernel does not answer on the console")
+    note.detail = "the kernel resets"
+
+
+def _power(box: Box, note: Note) -> None:
+    assert box.power
+    try:
+        status = box.power.status()
+    except InfraError:
+        status = "unknown"
+    note.detail = box.power.turn_on() if status == "off" else box.power.cycle()
+    if status == "off":
+        note.detail = f"it was off: {note.detail}"
