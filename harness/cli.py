@@ -24,8 +24,8 @@ INTERRUPTED = 130
 
 EXIT_STATUS = """0 the verdict is `fixed` (run: completed; bisect: one culprit, checked; classify:
 nothing found; diagnose: no cycle; replay: identical; selftest: all as expected; siblings: no bug, all read;
-matrix: every cell has an answer), 1 another verdict, 2 bad input, 3 a fault of the machine, 130
-interrupted"""
+matrix: every cell has an answer; nightly: nothing new), 1 another verdict, 2 bad input, 3 a fault of the
+machine (nightly: nothing can be said), 130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,6 +143,14 @@ def parser() -> argparse.ArgumentParser:
     matrix.add_argument("--json", action="store_true", help="one JSON object on standard output")
     folders(matrix)
     matrix.set_defaults(verb="matrix")
+
+    nightly = commands.add_parser(
+        "nightly", help="follows trees night after night: what is new, what moved, and since which revision"
+    )
+    nightly.add_argument("night", type=Path, help="a YAML file, as ci/nightly.yaml")
+    nightly.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    folders(nightly)
+    nightly.set_defaults(verb="nightly")
 
     bisect = commands.add_parser(
         "bisect", help="which commit, patch or symbol brought a bug that shows only sometimes"

@@ -29,8 +29,8 @@ _OWN_PACE = 0.1
 _SPARE = ("iterations", "seed")
 #: The first line of a report, and how it is meant.
 _HEADLINE = re.compile(r"(?:verdict|outcome|culprit|selftest|proof): (.*)")
-_GOOD = re.compile(r"(?:fixed|completed|(\d+) of \1 as expected)$")
-_OPEN = re.compile(r"inconclusive|not_reproduced|not_exercised|none")
+_GOOD = re.compile(r"(?:fixed|completed|nothing_new|(\d+) of \1 as expected)$")
+_OPEN = re.compile(r"inconclusive|not_judged|not_reproduced|not_exercised|none")
 
 
 class Display(Progress, Protocol):

@@ -31,6 +31,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example("matrix --plan", "what the built-in matrix would run, and what cannot be"),
         Example("matrix --scenario trylock-starvation --trials 2", "every fix, one scenario"),
     ),
+    "nightly": (
+        Example("nightly ci/nightly.yaml", "one night; the next one is compared with it"),
+        Example("nightly ci/nightly.yaml --json -q", "for CI: 0 nothing new, 1 regression, 3 not judged"),
+        Example("history --of nightly", "the nights so far"),
+    ),
     "bisect": (
         Example("bisect --tree git:/src/linux --good v7.2 --bad v7.3-rc1", "which commit brought the bug"),
         Example("bisect --bisect-patches series.mbox", "which patch of a series, on top of --tree"),

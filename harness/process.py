@@ -28,6 +28,10 @@ from harness.errors import InfraError
 TERM_GRACE_S = 1.0
 
 
+class LateError(InfraError):
+    """A process did not end before its deadline, and was ended."""
+
+
 @dataclass(frozen=True)
 class Completed:
     """A process that has ended: its command, exit status (negative: signal) and output.
@@ -118,12 +122,14 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 
 @contextlib.contextmanager
-def running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    process: subprocess.Popen[bytes], *, grace_s: float = TERM_GRACE_S
+) -> Iterator[subprocess.Popen[bytes]]:
     """Stop the process when the block is left, however it is left."""
     try:
         yield process
     finally:
-        stop(process)
+        stop(process, grace_s=grace_s)
 
 
 def run(
@@ -137,13 +143,15 @@ def run(
     on_line: Callable[[str], None] | None = None,
     check: bool = True,
     merge_stderr: bool = True,
+    grace_s: float = 0.0,
 ) -> Completed:
     """Run a process to its end and return its output: standard output and error together.
 
     Every line is also appended to `log` and given to `on_line` as it comes. `merge_stderr=False` is for
     output that is parsed: standard error is kept apart, and out of `log` and `on_line`. With `check`, a
-    status other than 0 raises InfraError with the end of all output. Raises InfraError when the deadline
-    passes, and when the log cannot be written.
+    status other than 0 raises InfraError with the end of all output. Raises LateError when the deadline
+    passes, and InfraError when the log cannot be written. A process that is ended early is killed at once;
+    with `grace_s`, it is asked with SIGTERM first, and has so long to leave things in order.
     """
     lines: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -161,19 +169,24 @@ def run(
                     stdin=stdin or subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=apart or subprocess.STDOUT,
-                )
+                ),
+                grace_s=max(grace_s, TERM_GRACE_S),
             )
         )
         late = threading.Event()
 
         def expire() -> None:
             late.set()
+            _signal_group(child, signal.SIGTERM if grace_s else signal.SIGKILL)
+
+        def kill() -> None:
             _signal_group(child, signal.SIGKILL)
 
-        timer = threading.Timer(deadline.remaining, expire)
-        timer.daemon = True
-        timer.start()
-        stack.callback(timer.cancel)
+        for seconds, action in ((deadline.remaining, expire), (deadline.remaining + grace_s, kill)):
+            timer = threading.Timer(seconds, action)
+            timer.daemon = True
+            timer.start()
+            stack.callback(timer.cancel)
         assert child.stdout is not None
         for raw in child.stdout:
             line = raw.decode("utf-8", errors="replace")
@@ -185,7 +198,7 @@ def run(
         status = child.wait()
         errors = _content(apart).decode("utf-8", errors="replace") if apart else ""
     if late.is_set():
-        raise InfraError(f"{argv[0]} did not end in time", hint=command_line(argv, env))
+        raise LateError(f"{argv[0]} did not end in time", hint=command_line(argv, env))
     done = Completed(tuple(argv), status, "".join(lines), errors)
     if check and not done.ok:
         tail = "\n".join([*done.output.splitlines(), *errors.splitlines()][-12:])

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.results.runfolder import TrialResult
+from harness.results.runfolder import TrialResult, top_frames
 from harness.watch.kinds import OutcomeKind
-
-#: Frames of a signature that two splats of one defect share; deeper ones depend on who came by.
-TOP_FRAMES = 3
 
 
 class Reading(StrEnum):
@@ -43,13 +40,13 @@ class Bug:
         """What trials of the bad end showed first, the scenario's own bug before all else; None: nothing."""
         failures = [result for result in results if result.kind.is_failure]
         first = min(failures, key=lambda result: (not result.is_bug, result.index), default=None)
-        return cls(first.is_bug, first.kind, _top(first)) if first else None
+        return cls(first.is_bug, first.kind, top_frames(first.signature)) if first else None
 
     def is_in(self, result: TrialResult) -> bool:
         """Whether a trial failed with this bug."""
         if self.own:
             return result.is_bug
-        return result.kind is self.kind and _top(result) == self.frames
+        return result.kind is self.kind and top_frames(result.signature) == self.frames
 
     def __str__(self) -> str:
         return (
@@ -68,7 +65,3 @@ def read(result: TrialResult, bug: Bug | None) -> Reading:
     if result.kind is OutcomeKind.COMPLETED:
         return Reading.CLEAN
     return Reading.REPRODUCED if bug and bug.is_in(result) else Reading.OTHER
-
-
-def _top(result: TrialResult) -> tuple[str, ...]:
-    return tuple(result.signature.split(" < ")[1 : 1 + TOP_FRAMES])

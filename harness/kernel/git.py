@@ -138,6 +138,12 @@ def _identified(tree: KernelTree, git_dir: Path) -> KernelTree:
     return replace(tree, ident=git_ident(commit), changes_since=partial(paths_between, git_dir, commit))
 
 
+def commit_of(tree: KernelTree) -> str:
+    """The commit (full id) that a tree from git is of."""
+    git = git_command("-C", str(tree.path), "rev-parse", "--verify", "HEAD")
+    return run(git, deadline=Deadline.after(_DIFF_S), env=QUIET, merge_stderr=False).output.strip()
+
+
 def locate(url_or_path: str) -> tuple[str, Path | None]:
     """The URL to fetch from, and the path if it is a local repository."""
     if url_or_path.startswith("file://"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -120,8 +121,7 @@ class Catalogue:
     @classmethod
     def load(cls, path: Path | None = None) -> Catalogue:
         """Read a catalogue, by default the shipped one. UserError with all mistakes in it."""
-        path = path or asset("patches", "catalogue.yaml")
-        return cls(path.parent, load_yaml(path, _Listing).patches)
+        return _shipped() if path is None else cls(path.parent, load_yaml(path, _Listing).patches)
 
     @property
     def ids(self) -> list[str]:
@@ -163,6 +163,11 @@ class Catalogue:
                 text = "".join(text for _, text in read_file(path))
                 return Patch(entry.id, entry.title, entry.role, text, entry.note, path)
         return None
+
+
+@cache
+def _shipped() -> Catalogue:
+    return Catalogue.load(asset("patches", "catalogue.yaml"))
 
 
 def read_file(path: Path) -> list[tuple[str, str]]:

@@ -34,6 +34,7 @@ def matrix_result(
     day: str,
     seconds: float,
     reproduce: str,
+    evidence: str,
 ) -> MatrixResult:
     """What there is of a matrix, finished or not. seconds: that it took so far."""
     cells = tuple(_cell(each) for each in found)
@@ -49,6 +50,7 @@ def matrix_result(
         day=day,
         seconds=round(seconds, 1),
         reproduce=reproduce,
+        evidence=evidence,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from harness.results.runfolder import top_frames
 from harness.results.schema import Facts, Record
 from harness.watch.kinds import OutcomeKind
 
@@ -55,6 +56,16 @@ class SignatureCount(Facts):
     is_bug: bool
     """It is the scenario's own bug."""
     trials: int
+
+    @property
+    def shown(self) -> str:
+        """Its signature; of a failure without one, what it is."""
+        return self.signature or str(self.outcome)
+
+    @property
+    def same(self) -> str:
+        """Equal for failures that are one: the scenario's own bug in any form, or one class and place."""
+        return "the bug" if self.is_bug else " < ".join([self.outcome, *top_frames(self.signature)])
 
 
 class CellFacts(Facts):
@@ -111,3 +122,5 @@ class MatrixResult(Record):
     day: str
     seconds: float
     reproduce: str
+    evidence: str = ""
+    """The run's folder."""

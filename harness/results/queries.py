@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 from harness.errors import UserError
@@ -120,6 +120,20 @@ def trials(connection: sqlite3.Connection, wanted: Filter, limit: int) -> list[s
     ).fetchall()
 
 
+def records(connection: sqlite3.Connection, verb: str) -> Iterator[str]:
+    """The `run.json` of each finished run of a verb, the newest first."""
+    rows = connection.execute(
+        "SELECT record FROM runs WHERE verb = :verb AND state = 'finished' ORDER BY begun DESC, number DESC",
+        {"verb": verb},
+    )
+    return (str(row["record"]) for row in rows)
+
+
+def evening_of(begun: float) -> date:
+    """The date by which the night is known in which something began (s since 1970), local time."""
+    return datetime.fromtimestamp(begun - NOON_S).date()
+
+
 def signatures(connection: sqlite3.Connection, wanted: Filter, limit: int) -> list[sqlite3.Row]:
     """Signatures, with when, in which run and on which kernel each appeared first; the newest first.
 
@@ -189,7 +203,7 @@ def nights(connection: sqlite3.Connection, wanted: Filter, count: int) -> list[N
         ).fetchone()
         if newest is None:
             break
-        evening = datetime.fromtimestamp(newest["begun"] - NOON_S).date()
+        evening = evening_of(newest["begun"])
         begin = datetime.combine(evening, datetime.min.time()).timestamp() + NOON_S
         span = {**values, "begin": begin, "before": before}
         found.append(Night(evening.isoformat(), *_night(connection, where, span)))

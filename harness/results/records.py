@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from harness.results.matrix import MatrixResult
+from harness.results.night import DetectorFacts, NightCell, NightResult, UnitFacts
 from harness.results.runfolder import TrialResult
 from harness.results.schema import (
     BisectResult,
@@ -91,7 +92,26 @@ class MatrixRun(_Run):
     result: MatrixResult | None = None
 
 
-AnyRun = Annotated[CompareRun | TrialRun | BisectRun | SelftestRun | MatrixRun, Field(discriminator="verb")]
+class NightlyRun(_Run):
+    """`run.json` of `nightly`."""
+
+    verb: Literal["nightly"]
+    key: str
+    """Names the night: the same file and the same trees in the same night go on where they were ended."""
+    detectors: DetectorFacts | None = None
+    """These three as far as the night came; `result` has all of it."""
+    units: tuple[UnitFacts, ...] = ()
+    cells: tuple[NightCell, ...] = ()
+    seconds: float = 0.0
+    """What it took by now, over all starts."""
+    result: NightResult | None = None
+    unheard: tuple[str, ...] = ()
+    """What went wrong when people and programs were told."""
+
+
+AnyRun = Annotated[
+    CompareRun | TrialRun | BisectRun | SelftestRun | MatrixRun | NightlyRun, Field(discriminator="verb")
+]
 
 
 class FileOfCache(Facts):

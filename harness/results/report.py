@@ -11,6 +11,8 @@ from harness.display import elapsed
 from harness.errors import UserError
 from harness.layout import Part, Prose, Table, Whole, laid_out
 from harness.results.matrix import MatrixResult
+from harness.results.night import NightResult
+from harness.results.nighttext import night_parts
 from harness.results.runfolder import RECORD, TrialResult, arm_of
 from harness.results.schema import (
     ArmResult,
@@ -262,10 +264,15 @@ def _matrix(result: Result, trials: Sequence[TrialResult], folder: Path) -> list
     return matrix_parts(done, folder)
 
 
+def _nightly(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[Part]:
+    return night_parts(read_as(NightResult, result, f"{folder / RECORD}: result"))
+
+
 _TEXTS: Mapping[str, Callable[[Result, Sequence[TrialResult], Path], Sequence[Part]]] = {
     "compare": _compare,
     "run": _run,
     "bisect": _bisect,
     "selftest": _selftest,
     "matrix": _matrix,
+    "nightly": _nightly,
 }

@@ -85,6 +85,11 @@ class TrialResult:
 _RESULTS = TypeAdapter(TrialResult)
 
 
+def top_frames(signature: str) -> tuple[str, ...]:
+    """The frames of a signature that two splats of one defect share; deeper ones depend on who came by."""
+    return tuple(signature.split(" < ")[1:4])
+
+
 def arm_of(name: str) -> str:
     """What a bisection tests, as folders are named: 12 digits of a commit, plain letters otherwise."""
     if len(name) == 40 and all(letter in "0123456789abcdef" for letter in name):

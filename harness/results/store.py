@@ -172,6 +172,9 @@ def scenario_of(run: RunRecord) -> str:
         return str(run.result["scenario"])
     if run.verb == "matrix":
         return ", ".join(dict.fromkeys(row["scenario"] for row in (run.result or {}).get("scenarios", ())))
+    if run.verb == "nightly":
+        cells = (run.result or {}).get("cells", ())
+        return ", ".join(dict.fromkeys(cell["scenario"] for cell in cells))
     if run.verb == "selftest":
         return ""  # its trials are of one that is there for it alone
     if run.experiment:

@@ -10,6 +10,7 @@ from typing import Literal
 from harness.errors import UserError
 from harness.experiment.statistics import ArmTally, Interval, VerdictKind, tally
 from harness.results.matrix import MatrixResult
+from harness.results.night import NightResult
 from harness.results.reading import RunRecord, TrialRecord
 from harness.results.runfolder import RECORD, TrialResult
 from harness.results.schema import (
@@ -40,6 +41,9 @@ _COMPARED: Mapping[str, Standing] = {
     VerdictKind.NOT_FIXED: "bad",
     VerdictKind.OTHER_FAILURE: "bad",
 }
+
+
+_NIGHTS: Mapping[str, Standing] = {"nothing_new": "good", "regression": "bad", "not_judged": "open"}
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,9 @@ def _end(run: RunRecord, read: CompareResult | MatrixResult | None, where: str) 
                 else "every failure is reported as it is"
             )
             return f"{good} of {len(tested.cases)} as expected", missed, "bad" if tested.missed else "good"
+        case "nightly":
+            night = read_as(NightResult, result, where)
+            return night.verdict, night.reason, _NIGHTS[night.verdict]
         case _:
             return str(result.get("verdict", run.state)), str(result.get("reason", "")), "open"
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -262,6 +263,7 @@ def scenario_names() -> list[str]:
     return sorted(path.stem for path in CATALOGUE.glob("*.yaml"))
 
 
+@cache
 def load_scenario(name: str) -> Scenario:
     """A scenario by name; UserError if there is none."""
     names = scenario_names()

@@ -99,6 +99,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             day=time.strftime("%Y-%m-%d"),
             seconds=facts["seconds"] + time.monotonic() - begin,
             reproduce=facts["reproduce"],
+            evidence=str(folder),
         )
 
     def keep(update: Callable[..., None]) -> None:

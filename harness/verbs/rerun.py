@@ -20,7 +20,7 @@ from harness.results.runfolder import EXPERIMENT, RECORD, read_record
 
 def rerun(run: RunRecord, arguments: argparse.Namespace, display: Display) -> int:
     """Carry the run's verb out again. UserError if it would not be the same."""
-    words = [*_words(run), *_places(arguments), *(["--json"] if arguments.json else [])]
+    words = [*_words(run), *places(arguments), *(["--json"] if arguments.json else [])]
     again = parser().parse_args(words, argparse.Namespace(argv=words))
     again.repeats = Repeats.of(run)
     before = set(arguments.out.glob("*"))
@@ -32,11 +32,11 @@ def rerun(run: RunRecord, arguments: argparse.Namespace, display: Display) -> in
     return status
 
 
-def _places(arguments: argparse.Namespace) -> list[str]:
-    """Where this one writes, as far as that is not where any run does."""
+def places(arguments: argparse.Namespace) -> list[str]:
+    """Where this one writes, as words of a command line, as far as that is not where any run does."""
     usual = parser().parse_args(["show", "RUN"])
-    places = {name: getattr(arguments, name) for name in ("out", "cache", "store")}
-    others = {name: place for name, place in places.items() if place != getattr(usual, name)}
+    here = {name: getattr(arguments, name) for name in ("out", "cache", "store")}
+    others = {name: place for name, place in here.items() if place != getattr(usual, name)}
     return [word for name, place in others.items() for word in (f"--{name}", str(place))]
 
 

@@ -81,6 +81,7 @@ def result_of(matrix: Matrix, found: Sequence[CellResult]) -> MatrixResult:
         "guest": "microvm",
         "day": "2026-11-29",
         "reproduce": "hmm-harness matrix",
+        "evidence": "runs/1",
     }
     done = matrix_result(matrix, found, seconds=61.0, **facts)
     record = {"schema": 1, "state": "finished", "verb": "matrix", "seconds": 61.0, "reproduce": ""}

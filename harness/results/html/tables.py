@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.plain import plain
+from harness.results.night import NightResult
+from harness.results.nighttext import HEAD, cell_rows, night_rows
 from harness.results.report import case_words, tested_row
 from harness.results.runfolder import RECORD
 from harness.results.schema import BisectResult, SelftestResult, read_as
@@ -31,6 +33,15 @@ def tables(summary: Summary) -> tuple[Listing, ...]:
         found = read_as(BisectResult, run.result, where)
         rows = tuple(tuple(map(plain, tested_row(found, kernel))) for kernel in found.tested)
         return (Listing("Kernels tested", ("kernel", "trials", "bug", "verdict", "had in", "title"), rows),)
+    if run.verb == "nightly":
+        night = read_as(NightResult, run.result, where)
+        differs = tuple(tuple(map(plain, row)) for row in night_rows(night))
+        cells = tuple(tuple(map(plain, row)) for row in cell_rows(night))
+        listed = (
+            Listing("What differs", ("", "kind", "where", "figures", "signature", "what to do"), differs),
+            Listing("All of it", HEAD, cells),
+        )
+        return tuple(listing for listing in listed if listing.rows)
     if run.verb == "selftest":
         done = read_as(SelftestResult, run.result, where)
         cases = tuple(

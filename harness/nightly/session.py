@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A night from its first self-test to its last bisection. Whatever it knows is in its folder's record."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.deadline import Deadline
+from harness.disk import disk_errors, write_atomically
+from harness.display import elapsed
+from harness.nightly.child import Ran, Runner
+from harness.nightly.judge import Judgement, Past, judge
+from harness.nightly.known import Known
+from harness.nightly.model import QEMU, Nightly
+from harness.nightly.suggest import bisection
+from harness.nightly.units import Unit, in_turn, took
+from harness.process import command_line
+from harness.progress import Progress
+from harness.results.matrix import MatrixResult
+from harness.results.night import (
+    DetectorFacts,
+    Finding,
+    NightCell,
+    NightResult,
+    NightTreeFacts,
+    NightVerdict,
+    UnitFacts,
+)
+from harness.results.runfolder import program
+from harness.results.schema import SelftestResult, read_as
+
+#: A verb's own clock.
+_STAMP = re.compile(r"^\[ *[\d.]+s\] ")
+#: Files that the verbs are given, and what they said, in the night's folder.
+JOBS, LOGS = "jobs", "log"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a night is given. places: where its verbs read and write, as words of a command line."""
+
+    night: Nightly
+    day: date
+    trees: tuple[NightTreeFacts, ...]
+    units: tuple[Unit, ...]
+    past: Past
+    known: Known
+    folder: Path
+    places: tuple[str, ...]
+    reproduce: str
+
+
+class Session:
+    """Runs a night."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        progress: Progress,
+        update: Callable[..., None],
+        begun: Mapping[str, Any],
+        runner: Runner,
+    ) -> None:
+        """update: keeps facts in the record. begun: what an earlier start of this night kept there."""
+        self._setting = setting
+        self._progress = progress
+        self._update = update
+        self._runner = runner
+        self._units = {unit["name"]: UnitFacts.model_validate(unit) for unit in begun.get("units", ())}
+        self._cells = [NightCell.model_validate(cell) for cell in begun.get("cells", ())]
+        detectors = begun.get("detectors")
+        self._detectors = DetectorFacts.model_validate(detectors) if detectors else None
+        self._spent_s = float(begun.get("seconds", 0.0))
+        self._begin = time.monotonic()
+        self._deadline = Deadline.after(setting.night.budget_minutes * 60.0 - self._spent_s)
+        for name in (JOBS, LOGS):
+            with disk_errors(setting.folder / name):
+                (setting.folder / name).mkdir(exist_ok=True)
+
+    @property
+    def _seconds(self) -> float:
+        return round(self._spent_s + time.monotonic() - self._begin, 1)
+
+    def run(self) -> NightResult:
+        """Self-test, units in turn, judgement, bisections. InfraError if the disk fails."""
+        if self._detectors is None or self._detectors.error or self._detectors.missed:
+            self._detectors = self._selftest()
+            self._keep()
+        if not self._detectors.error and not self._detectors.missed:
+            for unit in self._turns():
+                self._units[unit.name] = self._run(unit)
+                self._keep()
+        judged = judge(self._cells, self._setting.past, self._setting.known, self._setting.night.false_alarm)
+        findings = [self._followed(finding, self._setting.night.auto_bisect) for finding in judged.findings]
+        still = [self._followed(finding, False) for finding in judged.still]
+        return self._result(replace(judged, findings=tuple(findings), still=tuple(still)))
+
+    def _keep(self) -> None:
+        self._update(
+            "running",
+            detectors=self._detectors.model_dump(mode="json") if self._detectors else None,
+            units=[unit.model_dump(mode="json") for unit in self._units.values()],
+            cells=[cell.model_dump(mode="json") for cell in self._cells],
+            seconds=self._seconds,
+        )
+
+    def _verb(self, title: str, words: Sequence[str]) -> Ran:
+        log = self._setting.folder / LOGS / f"{title.replace('/', '.').replace(' ', '-')}.log"
+        with self._progress.step(title) as step:
+
+            def say(line: str) -> None:
+                step.update(_STAMP.sub("", line))
+
+            return self._runner([*words, *self._setting.places], log, self._deadline, say)
+
+    def _target(self) -> list[str]:
+        target = self._setting.night.target
+        return [] if target == QEMU else ["--target", target]
+
+    # Can failures be seen?
+
+    def _selftest(self) -> DetectorFacts:
+        night = self._setting.night
+        unit = next((each for each in self._setting.units if each.tree.name == night.selftest_tree), None)
+        begin = time.monotonic()
+        if unit is None:
+            return _failed(f"the tree {night.selftest_tree} cannot be had")
+        matrix = unit.matrix
+        place = self._setting.folder / JOBS / "selftest.yaml"
+        chosen = night.matrix_of(unit.tree.name)
+        kernel = next(name for name in chosen.kernels if name != chosen.control)
+        experiment = matrix.model_copy(update={"kernels": chosen.kernels}).as_experiment()
+        values = experiment.model_dump(mode="json", exclude_none=True)
+        write_atomically(place, yaml.safe_dump(values, sort_keys=False).encode())
+        words = ["selftest", "--experiment", str(place), "--kernel", kernel, *self._target()]
+        words += ["--preempt", matrix.preempt[0], "--cpus", str(max(2, *matrix.cpus))]
+        words += [word for name in night.selftest.cases for word in ("--case", name)]
+        ran = self._verb("self-test", words)
+        if ran.status not in (0, 1, 3) or not ran.result:
+            return _failed("the budget was over" if ran.status is None else ran.error or "no result")
+        done = read_as(SelftestResult, ran.result, "the self-test's result")
+        return DetectorFacts(
+            good=len(done.cases) - len(done.missed),
+            cases=len(done.cases),
+            missed=done.missed,
+            error="",
+            seconds=round(time.monotonic() - begin, 1),
+            run=done.evidence,
+        )
+
+    # The units
+
+    def _turns(self) -> list[Unit]:
+        """Those that are not done yet, the ones first that waited longest."""
+        by_name = {unit.name: unit for unit in self._setting.units}
+        return [
+            by_name[name]
+            for name in in_turn(list(by_name), self._setting.past.nights)
+            if name not in self._units or self._units[name].state != "done"
+        ]
+
+    def _run(self, unit: Unit) -> UnitFacts:
+        left_s = self._deadline.remaining
+        usual_s = took(unit.name, self._setting.past.nights)
+        first = not any(each.state == "done" for each in self._units.values())
+        if not left_s:
+            return UnitFacts(name=unit.name, state="left", reason="the budget was over")
+        if usual_s > left_s and not first:
+            reason = f"it took {elapsed(usual_s)} last time, {elapsed(left_s)} were left"
+            return UnitFacts(name=unit.name, state="left", reason=reason)
+        begin = time.monotonic()
+        path = unit.write(self._setting.folder / JOBS)
+        ran = self._verb(unit.name, ["matrix", str(path), *self._target()])
+        seconds = round(time.monotonic() - begin, 1)
+        if ran.status is None:
+            reason = f"the budget was over after {elapsed(seconds)} of it"
+            return UnitFacts(name=unit.name, state="cut", reason=reason, seconds=seconds)
+        if ran.status not in (0, 1) or not ran.result:
+            reason = ran.error or f"matrix ended with {ran.status}"
+            return UnitFacts(name=unit.name, state="failed", reason=reason, seconds=seconds)
+        result = read_as(MatrixResult, ran.result, f"the result of {unit.name}")
+        self._cells += unit.cells(result)
+        return UnitFacts(name=unit.name, state="done", seconds=seconds, run=result.evidence)
+
+    # What follows
+
+    def _followed(self, finding: Finding, run_it: bool) -> Finding:
+        """A finding with the command that finds its commit, and with what that came to if it is run."""
+        cell = next(each for each in self._cells if each.series == finding.series)
+        tree = self._setting.night.trees[cell.tree]
+        words, why_not = bisection(finding, cell, tree, self._setting.places)
+        command = command_line([program(), *words]) if words else ""
+        said = ""
+        if words and run_it:
+            kept = words[: len(words) - len(self._setting.places)]
+            said = _culprit(self._verb(f"bisect {cell.tree} {cell.label} {cell.kernel} {cell.preempt}", kept))
+        return finding.model_copy(update={"bisect": command, "no_bisect": why_not, "bisected": said})
+
+    def _result(self, judged: Judgement) -> NightResult:
+        setting = self._setting
+        assert self._detectors
+        units = tuple(self._units.get(unit.name) or _untried(unit) for unit in setting.units)
+        lost = [
+            UnitFacts(name=f"{tree.name}/*", state="failed", reason=tree.error)
+            for tree in setting.trees
+            if tree.error
+        ]
+        verdict, reason = verdict_of(judged, self._detectors, [*units, *lost])
+        return NightResult(
+            name=setting.night.name,
+            night=setting.day.isoformat(),
+            target=setting.night.target if setting.night.target == QEMU else Path(setting.night.target).name,
+            verdict=verdict,
+            reason=reason,
+            findings=judged.findings,
+            still=judged.still,
+            known=judged.known,
+            complaints=judged.complaints,
+            detectors=self._detectors,
+            trees=setting.trees,
+            units=(*units, *lost),
+            cells=judged.cells,
+            compared=tuple(night.night for night in setting.past.nights),
+            nights=setting.night.nights,
+            false_alarm=setting.night.false_alarm,
+            budget_minutes=setting.night.budget_minutes,
+            seconds=self._seconds,
+            evidence=str(setting.folder),
+            reproduce=setting.reproduce,
+        )
+
+
+def _failed(error: str) -> DetectorFacts:
+    return DetectorFacts(good=0, cases=0, missed=(), error=error, seconds=0.0, run="")
+
+
+def _untried(unit: Unit) -> UnitFacts:
+    return UnitFacts(name=unit.name, state="left", reason="nothing is judged without the self-test")
+
+
+def _culprit(ran: Ran) -> str:
+    if ran.status is None:
+        return "the budget was over: the same command goes on where this was ended"
+    culprit = ran.result.get("culprit")
+    if culprit:
+        return f"culprit: {ran.result.get('labels', {}).get(culprit, culprit)}"
+    return f"no culprit: {ran.result.get('reason') or ran.error or f'bisect ended with {ran.status}'}"
+
+
+def verdict_of(
+    judged: Judgement, detectors: DetectorFacts, units: Sequence[UnitFacts]
+) -> tuple[NightVerdict, str]:
+    """The night in a word, and why."""
+    worse = [finding for finding in judged.findings if finding.worse]
+    silent = [f"{cell.where}: {cell.why}" for cell in judged.silent]
+    silent += [f"{unit.name}: {unit.reason}" for unit in units if unit.state == "failed"]
+    answers = [cell for cell in judged.cells if cell.judged and cell.role == "candidate"]
+    if detectors.error:
+        return "not_judged", f"the self-test did not come to its end: {detectors.error}"
+    if detectors.missed:
+        return "not_judged", f"the self-test missed {', '.join(detectors.missed)}"
+    if worse:
+        more = f", and {len(worse) - 1} more" if len(worse) > 1 else ""
+        return "regression", f"{worse[0].where}: {worse[0].signature or worse[0].said}{more}"
+    if silent:
+        more = f", and {len(silent) - 1} more" if len(silent) > 1 else ""
+        return "not_judged", f"{silent[0]}{more}"
+    if not answers:
+        return "not_judged", "the budget left no time for anything"
+    failing = sum(bool(cell.failures) for cell in answers)
+    often = f"{failing} of them fail as before or are known" if failing else "none fails"
+    return "nothing_new", f"{len(answers)} cells are judged, {often}"
