@@ -182,7 +182,10 @@ def run(
         def kill() -> None:
             _signal_group(child, signal.SIGKILL)
 
-        for seconds, action in ((deadline.remaining, expire), (deadline.remaining + grace_s, kill)):
+        ends = [(deadline.remaining, expire)]
+        if grace_s:
+            ends.append((deadline.remaining + grace_s, kill))
+        for seconds, action in ends:
             timer = threading.Timer(seconds, action)
             timer.daemon = True
             timer.start()
