@@ -26,6 +26,7 @@ from harness.hmmtests import HmmTests, build_hmm_tests
 from harness.kernel.apply import apply_patches
 from harness.kernel.build import BuildRequest, KernelBuild, build_kernel
 from harness.kernel.kconfig import parse_setting
+from harness.kernel.modules import driver_modules
 from harness.kernel.patches import Catalogue, Patch, in_range, read_patches
 from harness.kernel.preemption import check_offered, offered_models
 from harness.kernel.tree import DebianSpec, FolderSpec, GitSpec, KernelTree, TarballSpec, TreeSpec, fetch_tree
@@ -45,6 +46,8 @@ class BootableKernel:
     programs: GuestPrograms
     #: None: not wanted.
     hmm_tests: HmmTests | None = None
+    #: A driver's modules in the order in which a guest without modprobe loads them; none: not wanted.
+    driver: tuple[Path, ...] = ()
 
 
 def tree_spec(tree: Tree) -> TreeSpec:
@@ -161,7 +164,13 @@ def kernel_request(
 
 def workshop_for(experiment: Experiment, workshop: Workshop) -> Workshop:
     """The workshop as the experiment's scenario needs it."""
-    return replace(workshop, hmm_tests=load_scenario(experiment.scenario).program == "hmm-tests")
+    program = load_scenario(experiment.scenario).program
+    return replace(
+        workshop,
+        hmm_tests=program == "hmm-tests",
+        # A box loads its driver itself.
+        driver="xe" if program == "igt" and experiment.qemu.userland else "",
+    )
 
 
 def finish_kernel(request: BuildRequest, workshop: Workshop, *, with_selftest: bool = True) -> BootableKernel:
@@ -175,7 +184,10 @@ def finish_kernel(request: BuildRequest, workshop: Workshop, *, with_selftest: b
     tests = None
     if workshop.hmm_tests:
         tests = build_hmm_tests(request, build, workshop.cache, workshop.progress, deadline)
-    return BootableKernel(build, programs, tests)
+    driver: tuple[Path, ...] = ()
+    if workshop.driver:
+        driver = driver_modules(build, workshop.driver, workshop.cache, workshop.progress, deadline)
+    return BootableKernel(build, programs, tests, driver)
 
 
 def make_kernel(

@@ -24,6 +24,8 @@ class Workshop:
     jobs: int = 0
     #: Make the tree's own hmm-tests with every kernel.
     hmm_tests: bool = False
+    #: The driver whose modules guests load first; empty: none.
+    driver: str = ""
 
     @classmethod
     def at(cls, cache: Path, progress: Progress, jobs: int = 0) -> Workshop:

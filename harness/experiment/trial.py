@@ -47,6 +47,8 @@ from harness.watch.watcher import Watcher
 
 #: The guest's whole file system, in a trial's folder.
 INITRAMFS = "initramfs.cpio"
+#: A driver's modules, in the guest.
+DRIVER = "driver"
 #: What a suite of tests said, case by case, in a trial's folder.
 TESTS = "tests.json"
 #: Writing an image of the memory may take so long, s: it takes 0.6 s of a guest with 1 GB.
@@ -109,6 +111,7 @@ class TrialPlan:
         words = [f"{name}={value}" for name, value in self.values.items()]
         module = "/test_hmm.ko" if self.scenario.program == "hmm-tests" else "/hmm_harness.ko"
         return [
+            *(Insmod(f"/{DRIVER}/{path.name}") for path in self.kernel.driver),
             Insmod(module, self.scenario.module_words),
             Exec("/hmm-stressor", (self.scenario.name, *words, f"seed={self.seed}")),
             *self.after,
@@ -140,6 +143,7 @@ def fingerprint(kernel: BootableKernel) -> str:
     """Names all that is booted: two trials with one fingerprint ran the same kernel, module and stressor."""
     folders = [kernel.programs.module.parent, kernel.programs.stressor.parent]
     folders += [kernel.hmm_tests.program.parent] if kernel.hmm_tests else []
+    folders += [kernel.driver[-1].parent] if kernel.driver else []
     return digest([kernel.build.key, *(folder.name for folder in folders)])[:20]
 
 
@@ -171,6 +175,7 @@ def run_trial(plan: TrialPlan, run_folder: Path) -> TrialResult:
     boot = boot_plan(plan.kernel, plan.boot, plan.stage, image, plan.seed, words)
     with open_record(folder, plan.record()) as update:
         entries = guest_entries(plan.kernel.programs, plan.steps(), plan.kernel.hmm_tests)
+        entries += [initramfs.copy(f"{DRIVER}/{path.name}", path) for path in plan.kernel.driver]
         if plan.stage.userland:
             entries = [*initramfs.tree(plan.stage.userland), *entries]
         initramfs.write_initramfs(image, entries)

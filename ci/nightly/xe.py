@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel with the Xe driver on the newest tree, IGT's tests on it, and a device lent by VFIO in its guest.
+
+There is no GPU here: the driver is loaded and finds none, IGT's tests are skipped, and what is lent is the
+network card of a guest that runs Debian's own kernel, behind an IOMMU that QEMU emulates. Writes
+`reports/YYYY-mm-dd-xe.md`; ends with 1 if anything is not as expected. Run it from the project's folder, as
+`python -m ci.nightly.xe`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.cache import Cache, default_cache_folder
+from harness.config import Experiment, load_experiment
+from harness.deadline import Deadline
+from harness.disk import write_atomically
+from harness.display import PlainProgress
+from harness.experiment.kernels import BootableKernel, get_tree, make_kernel, workshop_for
+from harness.experiment.options import Workshop
+from harness.experiment.stage import set_stage
+from harness.experiment.trial import TESTS, TrialPlan, run_trial
+from harness.guest.initramfs import copy, file, tree, write_initramfs
+from harness.guest.plan import PLAN_PATH, Exec, Insmod, PowerOff, Step, plan_text
+from harness.kernel.kconfig import parse_fragment, read_config, unmet
+from harness.kernel.modules import load_order
+from harness.process import run
+from harness.scenario.catalogue import scenario_values
+from harness.target.protocol import BootPlan
+from harness.target.qemu import Channels, qemu_argv
+from tests.vm.userland import IGT, KERNEL, PYTHON
+
+HOME = Path(__file__).resolve().parent
+REPORTS = HOME / "reports"
+FRAGMENTS = ("box", "xe")
+#: What Debian's kernel needs to have a card to lend, and to lend it.
+LENDING = ("e1000", "vfio_pci", "vfio_iommu_type1")
+NO_GPU = "No known gpu found for chipset flags 0x128 (xe)"
+LIMIT_S = 300.0
+Row = tuple[str, str, bool]
+
+
+def experiment(userland: Path) -> Experiment:
+    """The newest tree's own, for kernels with the driver and guests with IGT on a PCI bus."""
+    plain = load_experiment("linux-7")
+    base = plain.kernels["base"].model_copy(update={"fragments": FRAGMENTS})
+    return plain.model_copy(
+        update={
+            "scenario": "xe-system-allocator",
+            "kernels": {**plain.kernels, "base": base},
+            "qemu": plain.qemu.model_copy(update={"userland": str(userland)}),
+            "boot": plain.boot.model_copy(update={"machine": "q35", "preempt": "full"}),
+        }
+    )
+
+
+def of_kernel(kernel: BootableKernel) -> Row:
+    """Whether the build has all that the fragment asks for, and the driver as a module."""
+    fragment = HOME.parents[1] / "qemu" / "kconfig" / "xe.config"
+    wanted = parse_fragment(fragment.read_text(encoding="utf-8"), fragment.name)
+    missing = unmet(wanted, read_config(kernel.build.config.read_text(encoding="utf-8")))
+    module = kernel.driver[-1]
+    said = (
+        f"{kernel.build.tree}, built in {kernel.build.seconds:.0f} s: {len(wanted) - len(missing)} of "
+        f"{len(wanted)} settings of the fragment; {module.name} has {module.stat().st_size / 1e6:.1f} MB, "
+        f"and loads after {', '.join(path.stem for path in kernel.driver[:-1])}"
+    )
+    return "fragments box and xe", said, not missing and module.name == "xe.ko"
+
+
+def of_igt(asked: Experiment, kernel: BootableKernel, workshop: Workshop, out: Path) -> Row:
+    """A trial of the scenario as it is, on the kernel that it wants, in a guest that has no GPU."""
+    scenario, values = scenario_values(asked)
+    plan = TrialPlan(
+        arm="base",
+        index=1,
+        seed=asked.seed,
+        scenario=scenario,
+        values=values,
+        kernel=kernel,
+        boot=asked.boot,
+        stage=set_stage(asked.boot, "q35", kernel.build, workshop, asked.qemu),
+        timeout_s=asked.trial_timeout_s,
+        command="python -m ci.nightly.xe",
+    )
+    result = run_trial(plan, out)
+    cases = json.loads((out / result.folder / TESTS).read_text())["cases"]
+    skipped = [case for case in cases if case["status"] == "skipped" and case["reason"] == NO_GPU]
+    good = result.kind == "not_exercised" and len(skipped) == len(cases) > 0
+    said = f"{result.kind}: {result.title}; {result.seconds:.0f} s"
+    return f"{scenario.name}, xe.ko loaded, {values['beside']} beside", said, good
+
+
+def lendings(init: Path, cache: Cache, out: Path) -> Iterator[Mapping[str, Any]]:
+    """What `lending.py` says in a guest with an IOMMU and a network card."""
+    stock = KERNEL.at(cache, fresh=True)
+    modules = list(dict.fromkeys(path for name in LENDING for path in load_order(stock / "modules", name)))
+    package = HOME.parents[1] / "harness"
+    steps: list[Step] = [
+        *(Insmod(f"/driver/{path.name}") for path in modules),
+        Exec("/usr/bin/python3", ("/srv/lending.py",)),
+        PowerOff(),
+    ]
+    entries = [
+        *tree(PYTHON.at(cache, fresh=True)),
+        copy("init", init, executable=True),
+        copy("srv/lending.py", HOME / "lending.py"),
+        *(copy(f"driver/{path.name}", path) for path in modules),
+        *(copy(f"srv/harness/{path.relative_to(package)}", path) for path in package.rglob("*.py")),
+        # Debian's kernel has the virtio port in modules: a second serial line does.
+        file(PLAN_PATH, f"port=ttyS1\n{plan_text(steps)}".encode()),
+    ]
+    plan = BootPlan(
+        next((stock / "boot").glob("vmlinuz-*")),
+        write_initramfs(out / "lending.cpio", entries),
+        cmdline=("intel_iommu=on",),
+        machine="q35",
+    )
+    agent = out / "lending.jsonl"
+    argv = qemu_argv(plan, Channels(f"file,path={out / 'lending.log'}", "null"))
+    argv += ["-chardev", f"file,id=port,path={agent}", "-serial", "chardev:port", "-device", "e1000"]
+    # The IOMMU first: it is there for the devices that come after it.
+    run([argv[0], "-device", "intel-iommu", *argv[1:]], deadline=Deadline.after(LIMIT_S))
+    for line in agent.read_text(encoding="utf-8").splitlines():
+        message = json.loads(line)
+        if message["type"] == "lending":
+            yield message
+
+
+def of_lending(init: Path, cache: Cache, out: Path) -> Iterator[Row]:
+    """Each way of lending: that the guest could have had the device, and that its driver has it again."""
+    ends = {
+        "as usual": "left",
+        "a failure": "HarnessError",
+        "Ctrl-C": "KeyboardInterrupt",
+        "the next one": "left",
+    }
+    steps = {one["step"]: one for one in lendings(init, cache, out)}
+    for step, ended in ends.items():
+        one = steps.get(step, {})
+        good = one == {
+            **one,
+            "ended": ended,
+            "within": "vfio-pci",
+            "viable": True,
+            "interfaces": [],
+            "after": "e1000",
+        } and bool(one.get("back"))
+        said = ", ".join(f"{name} {value}" for name, value in one.items() if name not in ("type", "step"))
+        yield f"a card lent, {step}", said or "nothing was said", good
+    left = steps.get("killed", {}).get("after", "nothing was said")
+    yield "a card lent, and the harness killed", f"left with {left}", left == "vfio-pci"
+
+
+def main() -> int:
+    """Do all of it and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where evidence goes")
+    out = parser.parse_args().out.resolve() / f"nightly-xe-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    out.mkdir(parents=True)
+    progress = PlainProgress(sys.stderr)
+    workshop = Workshop.at(default_cache_folder(), progress)
+    asked = experiment(IGT.at(workshop.cache, fresh=True))
+    tree_ = get_tree(asked.tree, workshop)
+    kernel = make_kernel(tree_, asked.kernels["base"], (), "q35", workshop_for(asked, workshop))
+    rows = [of_kernel(kernel), of_igt(asked, kernel, workshop, out)]
+    rows += of_lending(kernel.programs.init, workshop.cache, out)
+    table = "".join(
+        f"| {what} | {said.replace('|', '/')} | {'yes' if good else 'NO'} |\n" for what, said, good in rows
+    )
+    date = datetime.date.today().isoformat()
+    text = (
+        f"# Xe, night of {date}\n\n`ci/nightly/xe.py`: no GPU was here. Nothing below ran on real Xe "
+        f"hardware, nor behind a real IOMMU.\n\n| what | came to | as expected |\n|---|---|---|\n{table}"
+    )
+    write_atomically(REPORTS / f"{date}-xe.md", text.encode())
+    print(text)
+    return 0 if all(good for _, _, good in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
