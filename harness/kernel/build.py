@@ -331,18 +331,22 @@ class _Job:
 
 
 class _Count:
-    """How many files a build compiles, shown against how many the last one like it did."""
+    """How many files a build compiles and how long it takes, against the last one like it."""
 
     def __init__(self, cache: Cache, obj: Path, step: Step) -> None:
         kind = "incremental" if (obj / "vmlinux").exists() else "cold"
         folder = cache.folder("counts")
         self._files = (folder / f"{obj.parent.name}-{obj.name}-{kind}", folder / f"any-{kind}")
         self._step = step
+        self._begin = time.monotonic()
         self._done = 0
         self._total = 0
         for file in self._files:
             with contextlib.suppress(OSError, ValueError):
-                self._total = int(file.read_text(encoding="utf-8"))
+                total, *seconds = file.read_text(encoding="utf-8").split()
+                self._total = int(total)
+                if seconds:
+                    step.update(f"the last one like it took {seconds[0]} s", 0, self._total)
                 break
 
     def file(self, what: str) -> None:
@@ -352,7 +356,7 @@ class _Count:
 
     def keep(self) -> None:
         for file in self._files:
-            write_atomically(file, f"{self._done}\n".encode())
+            write_atomically(file, f"{self._done} {time.monotonic() - self._begin:.0f}\n".encode())
 
 
 def _mark_prepared(obj: Path, key: str) -> None:

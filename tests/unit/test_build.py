@@ -115,6 +115,8 @@ def test_progress_counts_files_of_the_last_build_of_that_size(tree: KernelTree, 
     notes = Notes()
     build(request(tree, changing("\tlocked = 1;", "\tlocked = 3;")), cache, notes)
     assert ("CC mm/memory.o", 1, 1) in notes.updates
+    first, *_ = notes.updates
+    assert first[0].startswith("the last one like it took ") and first[1:] == (0, 1)
 
 
 def test_two_ways_to_one_content_share_a_build_and_keep_their_own_story(
