@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The figures the README gives, measured: run with `.venv/bin/python ci/bench/bench.py [--cold]`.
+"""The figures that ci/README.md gives, measured: run with `.venv/bin/python ci/bench/bench.py [--cold]`.
 
 Times are wall time on this machine; ratios are taken within one run, for machines differ and drift. `--cold`
 builds the newest kernel in an empty cache (its source copied from the user's, so that downloads are apart).

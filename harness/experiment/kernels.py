@@ -87,7 +87,7 @@ def experiment_for(version: str, scenario: str | None = None) -> tuple[str, Expe
         ranges = ", ".join(f"{name} ({experiment.versions})" for name, experiment in loaded.items())
         raise UserError(
             f"no built-in experiment for kernel {version}: {ranges}",
-            hint="write one (see README, Experiments) and give it as the argument",
+            hint="write one (see harness/experiment/README.md) and give it as the argument",
         )
 
     def fits(experiment: Experiment) -> int:
