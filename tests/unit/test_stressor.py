@@ -17,6 +17,7 @@ from harness.scenario.catalogue import (
     ChoiceParameter,
     IntParameter,
     Scenario,
+    TextParameter,
     load_scenario,
     scenario_names,
 )
@@ -78,3 +79,12 @@ def test_the_fuzzer_has_a_row_for_every_request() -> None:
     )
     assert len(requests) >= 9
     assert rows == [(name, name) for name in requests]
+
+
+def test_texts_have_the_same_defaults_here_and_there(stressor: Path) -> None:
+    shown = subprocess.run([stressor], capture_output=True, text=True, timeout=30, check=False).stderr
+    parameters = load_scenario("xe-system-allocator").parameters
+    texts = [name for name, parameter in parameters.items() if isinstance(parameter, TextParameter)]
+    assert texts == ["runner", "tests", "include", "exclude"]
+    for name in texts:
+        assert f"  {name}=({parameters[name].default})  " in shown
