@@ -13,6 +13,7 @@ from harness.config import (
     DEFAULT_ERROR,
     Experiment,
     FolderTree,
+    QemuConfig,
     builtin_experiments,
     load_experiment,
     parse_tree,
@@ -24,6 +25,7 @@ from harness.process import command_line
 from harness.results.runfolder import program
 from harness.scenario.catalogue import parse_settings, scenario_values
 from harness.suggest import did_you_mean
+from harness.target.qemufile import load_qemu
 
 _BOOT = ("preempt", "cpus", "memory_mb", "machine", "accel", "clock")
 _TOP = ("scenario", "trials", "seed")
@@ -60,7 +62,7 @@ def experiment_named(reference: str) -> Experiment:
     if experiment.qemu.userland:
         values["qemu"]["userland"] = str((folder / experiment.qemu.userland).resolve())
     if experiment.target:
-        values["target"] = str((folder / experiment.target).resolve())
+        _set_target(values, folder / experiment.target)
     if isinstance(experiment.tree, FolderTree):
         values["tree"]["path"] = str((folder / experiment.tree.path).resolve())
     return validated(Experiment, values, reference)
@@ -74,7 +76,7 @@ def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experime
         changes["tree"] = parse_tree(given["tree"]).model_dump(mode="json")
     changes |= {name: given[name] for name in _TOP if name in given}
     if "target" in given:
-        changes["target"] = str(given["target"].resolve())
+        _set_target(changes, given["target"])
     if "seeds" in given:
         changes |= _seeds(given)
     if given.get("until_sure") and base.error is None:
@@ -88,6 +90,15 @@ def experiment_from(arguments: argparse.Namespace, base: Experiment) -> Experime
     if "try_patch" in vars(arguments):
         _add_patches(arguments, base, changes["arms"])
     return validated(Experiment, changes, "the command line")
+
+
+def _set_target(values: dict[str, Any], path: Path) -> None:
+    """The place that a target's file describes: a box, or QEMU with something of this machine."""
+    qemu = load_qemu(path)
+    values["target"] = "" if qemu else str(path.resolve())
+    values["qemu"] = (qemu or QemuConfig()).model_dump(mode="json")
+    if qemu and qemu.vfio and values["boot"]["machine"] == "auto":
+        values["boot"]["machine"] = "q35"
 
 
 def changed_by(arguments: argparse.Namespace) -> list[str]:

@@ -85,14 +85,14 @@ def _number(text: str | None, base: int) -> int | None:
     return None
 
 
-def gpu_finding(devices: Sequence[PciDevice], wanted: Gpu) -> Finding:
+def gpu_finding(devices: Sequence[PciDevice], wanted: Gpu | None) -> Finding:
     """Whether a machine has a GPU under the wanted driver; every GPU there is, by PCI id and driver.
 
     Nothing that is needed for a run: without one, what tests it is skipped.
     """
     gpus = [device for device in devices if device.is_gpu]
-    listed = ", ".join(map(str, gpus)) or "no GPU on the PCI bus"
-    if any(gpu.driver == wanted for gpu in gpus):
+    listed = ", ".join(map(str, gpus)) or "none on the PCI bus"
+    if wanted is None or any(gpu.driver == wanted for gpu in gpus):
         return Finding("GPU", True, listed, needed=False)
     detail = f"{listed}; none that {wanted} drives, so its tests will be skipped"
     return Finding("GPU", False, detail, _mend(gpus, wanted), needed=False)

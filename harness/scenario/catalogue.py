@@ -278,7 +278,8 @@ def scenario_values(experiment: Experiment) -> tuple[Scenario, dict[str, Value]]
     """An experiment's scenario and its parameters; UserError for what is unknown or cannot run."""
     scenario = load_scenario(experiment.scenario)
     values = scenario.values(experiment.set)
-    scenario.check(experiment.boot, values, userland=experiment.qemu.userland is not None)
+    userland = bool(experiment.target or experiment.qemu.userland)
+    scenario.check(experiment.boot, values, userland=userland)
     return scenario, values
 
 

@@ -10,19 +10,26 @@ from pathlib import Path
 from harness.cache import Cache
 from harness.display import Display
 from harness.doctor import Finding, as_json, findings, healthy
-from harness.errors import HarnessError, InfraError
+from harness.errors import HarnessError, InfraError, UserError
+from harness.gpu.pci import gpu_finding, pci_devices
+from harness.gpu.sysfs import LocalFiles
+from harness.gpu.vfio import preflight
 from harness.results.database import opened
 from harness.target.accel import known_answer
 from harness.target.box.config import load_box
 from harness.target.box.opened import held_box
 from harness.target.box.preflight import examine
 from harness.target.machine import pick_machine
+from harness.target.qemufile import load_qemu
 
 
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     cache = Cache(arguments.cache.resolve())
-    if arguments.target:
+    qemu = load_qemu(arguments.target) if arguments.target else None
+    if qemu:
+        found = [_gpu(), *([_lendable(qemu.vfio)] if qemu.vfio else [])]
+    elif arguments.target:
         with held_box(load_box(arguments.target)) as box:
             found = list(examine(box))
     else:
@@ -39,6 +46,18 @@ def _line(finding: Finding) -> str:
     mark = {True: "ok", False: "MISSING" if finding.needed else "absent", None: "unknown"}[finding.ok]
     mend = f"  -> {finding.mend}" if finding.ok is not True and finding.mend else ""
     return f"{mark:7} {finding.what}: {finding.detail}{mend}"
+
+
+def _gpu() -> Finding:
+    return gpu_finding(pci_devices(LocalFiles()), None)
+
+
+def _lendable(address: str) -> Finding:
+    try:
+        device = preflight(LocalFiles(), address, 0)
+    except UserError as error:
+        return Finding(f"{address} for a guest", False, error.message, error.hint)
+    return Finding(f"{address} for a guest", True, f"{device}, IOMMU group {device.iommu_group}")
 
 
 def _store(path: Path) -> Finding:

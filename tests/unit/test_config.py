@@ -310,3 +310,16 @@ def test_box_takes_the_place_of_a_machine() -> None:
     assert one == other
     settings = {setting.symbol: setting.value for setting in merge(one.fragments, one.extra)}
     assert settings["NET"] == settings["VIRTIO_MMIO"] == settings["SATA_AHCI"] == "y"
+
+
+def test_a_target_that_is_qemu_lends_a_device_of_this_machine(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.yaml"
+    file.write_text('qemu:\n  vfio: "0000:03:00.0"\n  userland: system\n')
+    arguments = parser().parse_args(["run", "--kernel", "base", "--target", str(file)])
+    experiment = experiment_from(arguments, load_experiment("linux-7"))
+    assert (experiment.target, experiment.boot.machine) == ("", "q35")
+    assert experiment.qemu.vfio == "0000:03:00.0"
+    assert experiment.qemu.userland == str(tmp_path / "system")
+    file.write_text('qemu:\n  vfio: "03:00.0"\nssh: {}\n')
+    with pytest.raises(UserError, match=r"gpu\.yaml:2: qemu\.vfio.*\n.*gpu\.yaml:3: ssh: unknown key"):
+        experiment_from(arguments, load_experiment("linux-7"))

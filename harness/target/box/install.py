@@ -13,6 +13,8 @@ from harness.deadline import Deadline
 from harness.diagnose.elf import build_id_in
 from harness.errors import InfraError
 from harness.guest.initramfs import regular_files
+from harness.kernel.make import toolchain
+from harness.process import run
 from harness.target.box.machine import Box
 from harness.target.box.ssh import Transfer
 from harness.target.protocol import BootPlan
@@ -54,6 +56,8 @@ def install(box: Box, plan: BootPlan, *, kernel: bool) -> str:
         sent = shell.put(files, deadline)
         if "modules.tar" in sent:
             shell.run(["tar", "-C", "/", "-xf", archive], deadline)
+            for release in (plan.kernel.parent / "modules" / "lib" / "modules").iterdir():
+                shell.run(["depmod", release.name], deadline)  # where kernels are built there may be none
         shell.run(["sync"], deadline)
     return f"copied {', '.join(sent)}" if sent else "all there already"
 
@@ -65,13 +69,23 @@ def _archived(root: Path, target: Path) -> Path | None:
         return None
     with tarfile.open(target, "w") as archive:
         for path in files:
-            member = archive.gettarinfo(path, str(path.relative_to(root)))
+            name = str(path.relative_to(root))
+            if path.suffix == ".ko":
+                path = _without_debug_info(path, target.with_suffix(".ko"))
+            member = archive.gettarinfo(path, name)
             member.uid = member.gid = 0
             member.uname = member.gname = "root"
             member.mtime = 0
             with path.open("rb") as data:
                 archive.addfile(member, data)
     return target
+
+
+def _without_debug_info(module: Path, copy: Path) -> Path:
+    """What a kernel loads of a module: a driver's debug info is most of its file."""
+    strip = [toolchain().program("strip"), "--strip-debug", "-o", str(copy), str(module)]
+    run(strip, deadline=Deadline.after(60.0))
+    return copy
 
 
 def check_build(box: Box, wanted: str) -> str:

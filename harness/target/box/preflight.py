@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.deadline import Deadline
 from harness.doctor import Finding
 from harness.errors import HarnessError
+from harness.gpu.pci import gpu_finding, pci_devices
+from harness.gpu.snapshot import snapshot
 from harness.target.box.bootmethod import boot_method, root_argument
 from harness.target.box.machine import Box
 from harness.target.box.ssh import Shell
@@ -23,6 +25,7 @@ PROGRAMS = {
     "tee": "coreutils",
     "base64": "coreutils",
     "tar": "tar",
+    "depmod": "kmod",
     "find": "findutils",
     "findmnt": "util-linux",
     "dmesg": "util-linux",
@@ -134,24 +137,15 @@ def _boot(box: Box, shell: Shell) -> Finding:
 
 
 def _gpu(box: Box, shell: Shell) -> Finding:
-    """Display controllers by PCI id and driver; class 03 (include/linux/pci_ids.h)."""
-    script = (
-        'for d in /sys/bus/pci/devices/*; do case "$(cat "$d/class")" in 0x03*) '
-        'driver=$(readlink "$d/driver"); '
-        'echo "${d##*/} $(cat "$d/vendor"):$(cat "$d/device") ${driver##*/}";; esac; done'
-    )
+    """GPUs by PCI id and driver; a box without the one that its file wants is fit all the same."""
 
-    def ask() -> tuple[bool, str]:
-        lines = [line.split() for line in shell.run(["sh", "-c", script], _soon()).out.splitlines()]
-        shown = [
-            f"{slot} [{pci.replace('0x', '')}] {driver[0] if driver else 'no driver'}"
-            for slot, pci, *driver in lines
-        ]
-        wanted = box.config.gpu
-        there = wanted is None or any(driver == [wanted] for _, _, *driver in lines)
-        return there, ", ".join(shown) or "none"
+    def run(argv: Sequence[str]) -> str:
+        return shell.run(argv, _soon(), check=False).out
 
-    return _look("GPU", ask, f"no GPU with the driver {box.config.gpu}: scenarios that need it are skipped")
+    try:
+        return gpu_finding(pci_devices(snapshot(run)), box.config.gpu)
+    except HarnessError as error:
+        return Finding("GPU", False, error.message, error.hint, needed=False)
 
 
 def _console(box: Box, shell: Shell) -> Finding:
