@@ -129,7 +129,7 @@ struct hmm_harness_touch {
 
 /* Counters of the device since the module was loaded. */
 struct hmm_harness_stats {
-	__u64 faults;			/* FAULT calls that were started */
+	__u64 faults;			/* FAULT calls that have ended */
 	__u64 fault_retries;
 	__u64 migrations_to_device;	/* pages */
 	__u64 migrations_to_system;	/* pages, on request or on eviction */

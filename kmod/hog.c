@@ -15,9 +15,9 @@
 #include "internal.h"
 
 /*
- * This device's folio at the address, with a reference; NULL if there is none.
- * It may be given back, and be another's, before we reference it; then another
- * is hogged, once, and the next look tells.
+ * This device's folio at the address, with a reference; NULL if there is none,
+ * -EAGAIN if it was given back while we looked.  It may even be another's before
+ * we reference it; then that one is hogged, once, and the next look tells.
  */
 static struct folio *hh_hog_find(struct hh_mirror *mirror, u64 addr)
 {
@@ -45,19 +45,24 @@ static struct folio *hh_hog_find(struct hh_mirror *mirror, u64 addr)
 	    hh_page_pagemap(page)->owner != mirror->device)
 		return NULL;
 	folio = page_folio(page);
-	return folio_try_get(folio) ? folio : NULL;
+	return folio_try_get(folio) ? folio : ERR_PTR(-EAGAIN);
 }
 
-/* Once; false if somebody else has it, or has a migration under way. */
-static bool hh_hog_lock(struct hh_device *device, struct folio *folio,
-			u32 on_us)
+/* Unless somebody else has the lock, or has a migration under way. */
+static void hh_hog_once(struct hh_device *device, struct folio *folio,
+			struct hmm_harness_hog *hog)
 {
-	if (!folio_trylock(folio))
-		return false;
+	u64 start = hh_clock_ns();
+
+	if (!folio_trylock(folio)) {
+		hog->busy++;
+		return;
+	}
 	hh_count(device, HH_HOG_LOCKS, 1);
-	hh_clock_busy(on_us);
+	hh_clock_busy(hog->on_us);
 	folio_unlock(folio);
-	return true;
+	hog->locks++;
+	hog->locked_ns += hh_clock_ns() - start;
 }
 
 static int hh_hog(struct hh_mirror *mirror, struct hmm_harness_hog *hog)
@@ -70,19 +75,18 @@ static int hh_hog(struct hh_mirror *mirror, struct hmm_harness_hog *hog)
 	while (now < end) {
 		struct folio *folio = hh_hog_find(mirror, hog->addr);
 
-		if (IS_ERR_OR_NULL(folio)) {
-			ret = folio ? PTR_ERR(folio) : found ? 0 : -ENOENT;
+		if (!folio) {
+			ret = found ? 0 : -ENOENT;
+			break;
+		}
+		if (!IS_ERR(folio)) {
+			hh_hog_once(mirror->device, folio, hog);
+			folio_put(folio);
+		} else if (PTR_ERR(folio) != -EAGAIN) {
+			ret = PTR_ERR(folio);
 			break;
 		}
 		found = true;
-		now = hh_clock_ns();
-		if (hh_hog_lock(mirror->device, folio, hog->on_us)) {
-			hog->locks++;
-			hog->locked_ns += hh_clock_ns() - now;
-		} else {
-			hog->busy++;
-		}
-		folio_put(folio);
 		hh_clock_busy(hog->off_us);
 		if (signal_pending(current)) {
 			ret = -EINTR;

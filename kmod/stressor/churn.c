@@ -422,6 +422,7 @@ static void report_counts(struct json *json, const char *key,
 static int churn_run(const struct scenario *scenario)
 {
 	struct hmm_harness_stats left = { 0 };
+	double slowest_s;
 	__u64 began;
 	struct json json;
 	int ret;
@@ -450,7 +451,10 @@ static int churn_run(const struct scenario *scenario)
 	json_close(&json, '}');
 	json_open(&json, "metrics", '{');
 	json_number(&json, "leaked_pages", left.pages_in_use);
-	json_seconds(&json, "slowest_s", atomic_load(&churn->slowest_ns) / 1e9);
+	slowest_s = atomic_load(&churn->slowest_ns) / 1e9;
+	json_seconds(&json, "slowest_s", slowest_s);
+	json_seconds(&json, "overdue_s", slowest_s > VALUE(PATIENCE_S) ?
+		     slowest_s - VALUE(PATIENCE_S) : 0);
 	json_close(&json, '}');
 	json_seconds(&json, "seconds", (now_ns() - began) / 1e9);
 	json_number(&json, "status", ret);

@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "hmm_harness.h"
 #include "stressor.h"
@@ -58,7 +57,6 @@ static const char *const phase_names[] = {
 struct sum {
 	__u64 pages;
 	__u64 ticks;
-	__u64 cpu_ns;
 	__u64 batches;
 	__u64 drains;
 	__u64 faults;
@@ -131,15 +129,6 @@ static __u64 migrations(void)
 
 	return ioctl(run.fd, HMM_HARNESS_STATS, &stats) ?
 		       0 : stats.migrations_to_system;
-}
-
-/* What all threads have run. */
-static __u64 process_ns(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return time.tv_sec * 1000000000ULL + time.tv_nsec;
 }
 
 /* The process's, those in hmm_range_fault() included: mm_account_fault(). */
@@ -254,18 +243,16 @@ static int fault_all(enum phase phase)
 static int measured(enum phase phase, bool migrate)
 {
 	struct sum *sum = &run.sums[migrate ? TO_DEVICE : phase];
-	__u64 drains, faults, moved, begun, cpu;
+	__u64 drains, faults, moved, begun;
 	int error;
 
 	atomic_store(&run.progress.phase, migrate ? TO_DEVICE : phase);
 	drains = run.counting ? count_read(&run.drains) : 0;
 	faults = faults_so_far();
 	moved = migrations();
-	cpu = process_ns();
 	begun = ticks();
 	error = migrate ? to_device() : fault_all(phase);
 	begun = ticks() - begun;
-	cpu = process_ns() - cpu;
 	moved = migrations() - moved;
 	if (error)
 		return error;
@@ -280,7 +267,6 @@ static int measured(enum phase phase, bool migrate)
 	} else {
 		sum->pages += VALUE(PAGES);
 		sum->ticks += begun;
-		sum->cpu_ns += cpu;
 	}
 	return 0;
 }
@@ -362,8 +348,6 @@ static void report_end(__u64 iterations, int status)
 		if (!sum->pages)
 			continue;
 		metric(&json, name, "ns", sum->ticks * ns, sum->pages);
-		if (run.two)
-			metric(&json, name, "cpu_ns", sum->cpu_ns, sum->pages);
 		/* A migration to the device is a batch; back, a page. */
 		metric(&json, name, "drains", sum->drains,
 		       phase == TO_DEVICE ? sum->batches : sum->migrations);
