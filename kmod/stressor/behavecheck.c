@@ -14,10 +14,7 @@ static void check_behave(void)
 	const struct hmm_harness_behave good = { 0 };
 	struct hmm_harness_behave behave = good;
 
-	check_reserved("BEHAVE", device,
-		       HMM_HARNESS_BEHAVE, &good, sizeof(good),
-		       offsetof(struct hmm_harness_behave, reserved));
-	check_pointer("BEHAVE", HMM_HARNESS_BEHAVE);
+	check_call("BEHAVE", device, HMM_HARNESS_BEHAVE, &good);
 	behave.flags = ~HMM_HARNESS_BEHAVE_MUTEX;
 	expect("BEHAVE: flags", device, HMM_HARNESS_BEHAVE, &behave, EINVAL);
 	behave = good;
@@ -32,9 +29,7 @@ static void check_hog(void)
 	};
 	struct hmm_harness_hog hog = good;
 
-	check_reserved("HOG", device, HMM_HARNESS_HOG, &good, sizeof(good),
-		       offsetof(struct hmm_harness_hog, reserved));
-	check_pointer("HOG", HMM_HARNESS_HOG);
+	check_call("HOG", device, HMM_HARNESS_HOG, &good);
 	hog.addr++;
 	expect("HOG: misaligned", device, HMM_HARNESS_HOG, &hog, EINVAL);
 	hog.addr = 0 - page_size;

@@ -119,29 +119,23 @@ static void check_ranges(const char *name, unsigned long request,
 	}
 }
 
-void check_reserved(const char *name, int fd, unsigned long request,
-		    const void *good, size_t size, size_t offset)
+void check_argument(const char *name, int fd, unsigned long request,
+		    const void *good, size_t size, size_t reserved)
 {
 	unsigned char buffer[256];
 	char what[128];
 	size_t i;
 
-	for (i = offset; i < size; i += sizeof(__u64)) {
+	for (i = reserved; i < size; i += sizeof(__u64)) {
 		memcpy(buffer, good, size);
 		buffer[i] = 1;
 		snprintf(what, sizeof(what), "%s: reserved byte %zu", name, i);
 		expect(what, fd, request, buffer, EINVAL);
 	}
-}
-
-void check_pointer(const char *name, unsigned long request)
-{
-	char what[128];
-
 	snprintf(what, sizeof(what), "%s: null pointer", name);
-	expect(what, device, request, NULL, EFAULT);
+	expect(what, fd, request, NULL, EFAULT);
 	snprintf(what, sizeof(what), "%s: kernel pointer", name);
-	expect(what, device, request, (void *)-page_size, EFAULT);
+	expect(what, fd, request, (void *)-page_size, EFAULT);
 }
 
 static void check_unknown(void)
@@ -196,10 +190,7 @@ static void check_attach(void)
 	attach.flags = 1;
 	expect("ATTACH: flags", fd, HMM_HARNESS_ATTACH, &attach, EINVAL);
 	attach.flags = 0;
-	check_reserved("ATTACH", fd,
-		       HMM_HARNESS_ATTACH, &attach, sizeof(attach),
-		       offsetof(struct hmm_harness_attach, reserved));
-	expect("ATTACH: null pointer", fd, HMM_HARNESS_ATTACH, NULL, EFAULT);
+	check_call("ATTACH", fd, HMM_HARNESS_ATTACH, &attach);
 	expect("ATTACH", fd, HMM_HARNESS_ATTACH, &attach, 0);
 	expect_number("ATTACH: device", 0, attach.device);
 	expect("ATTACH: twice", fd, HMM_HARNESS_ATTACH, &attach, EBUSY);
@@ -214,10 +205,7 @@ static void check_fault(void)
 	struct hmm_harness_fault fault = good;
 
 	check_ranges("FAULT", HMM_HARNESS_FAULT, &good, sizeof(good));
-	check_reserved("FAULT", device,
-		       HMM_HARNESS_FAULT, &good, sizeof(good),
-		       offsetof(struct hmm_harness_fault, reserved));
-	check_pointer("FAULT", HMM_HARNESS_FAULT);
+	check_call("FAULT", device, HMM_HARNESS_FAULT, &good);
 	fault.flags = ~HMM_HARNESS_FAULT_WRITE;
 	expect("FAULT: flags", device, HMM_HARNESS_FAULT, &fault, EINVAL);
 	fault = good;
@@ -277,9 +265,7 @@ static void check_migrate(const char *name, unsigned long request,
 	char what[128];
 
 	check_ranges(name, request, &good, sizeof(good));
-	check_reserved(name, device, request, &good, sizeof(good),
-		       offsetof(struct hmm_harness_migrate, reserved));
-	check_pointer(name, request);
+	check_call(name, device, request, &good);
 	migrate.flags = ~known;
 	snprintf(what, sizeof(what), "%s: flags", name);
 	expect(what, device, request, &migrate, EINVAL);
@@ -299,10 +285,7 @@ static void check_snapshot(void)
 	struct hmm_harness_snapshot snapshot = good;
 
 	check_ranges("SNAPSHOT", HMM_HARNESS_SNAPSHOT, &good, sizeof(good));
-	check_reserved("SNAPSHOT", device,
-		       HMM_HARNESS_SNAPSHOT, &good, sizeof(good),
-		       offsetof(struct hmm_harness_snapshot, reserved));
-	check_pointer("SNAPSHOT", HMM_HARNESS_SNAPSHOT);
+	check_call("SNAPSHOT", device, HMM_HARNESS_SNAPSHOT, &good);
 	snapshot.flags = 1;
 	expect("SNAPSHOT: flags", device, HMM_HARNESS_SNAPSHOT, &snapshot,
 	       EINVAL);
@@ -326,10 +309,7 @@ static void check_touch(void)
 	pid_t pid;
 
 	check_ranges("TOUCH", HMM_HARNESS_TOUCH, &good, sizeof(good));
-	check_reserved("TOUCH", device,
-		       HMM_HARNESS_TOUCH, &good, sizeof(good),
-		       offsetof(struct hmm_harness_touch, reserved));
-	check_pointer("TOUCH", HMM_HARNESS_TOUCH);
+	check_call("TOUCH", device, HMM_HARNESS_TOUCH, &good);
 	touch.flags = 1;
 	expect("TOUCH: flags", device, HMM_HARNESS_TOUCH, &touch, EINVAL);
 	touch = good;
@@ -366,14 +346,8 @@ static void check_reports(void)
 	struct hmm_harness_stats stats = { 0 };
 	struct hmm_harness_window window = { 0 };
 
-	check_reserved("STATS", device,
-		       HMM_HARNESS_STATS, &stats, sizeof(stats),
-		       offsetof(struct hmm_harness_stats, reserved));
-	check_pointer("STATS", HMM_HARNESS_STATS);
-	check_reserved("WINDOW", device,
-		       HMM_HARNESS_WINDOW, &window, sizeof(window),
-		       offsetof(struct hmm_harness_window, reserved));
-	check_pointer("WINDOW", HMM_HARNESS_WINDOW);
+	check_call("STATS", device, HMM_HARNESS_STATS, &stats);
+	check_call("WINDOW", device, HMM_HARNESS_WINDOW, &window);
 	window.flags = ~HMM_HARNESS_WINDOW_RESET;
 	expect("WINDOW: flags", device, HMM_HARNESS_WINDOW, &window, EINVAL);
 	memset(&window, 0, sizeof(window));
@@ -393,9 +367,7 @@ static void check_hold(void)
 	struct hmm_harness_hold hold = good;
 
 	check_ranges("HOLD", HMM_HARNESS_HOLD, &good, sizeof(good));
-	check_reserved("HOLD", device, HMM_HARNESS_HOLD, &good, sizeof(good),
-		       offsetof(struct hmm_harness_hold, reserved));
-	check_pointer("HOLD", HMM_HARNESS_HOLD);
+	check_call("HOLD", device, HMM_HARNESS_HOLD, &good);
 	hold.flags = 1;
 	expect("HOLD: flags", device, HMM_HARNESS_HOLD, &hold, EINVAL);
 	hold = good;

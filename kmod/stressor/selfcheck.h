@@ -18,11 +18,15 @@ bool expect_content(const void *from, size_t pages);
 /* What SNAPSHOT says of a page. */
 unsigned char kind_of(int fd, const void *page);
 
-/* Each word of the reserved members must be refused when it is not zero. */
-void check_reserved(const char *name, int fd, unsigned long request,
-		    const void *good, size_t size, size_t offset);
-/* A pointer to nothing, and one into the kernel. */
-void check_pointer(const char *name, unsigned long request);
+/*
+ * What every call must refuse: reserved members, from that offset to the end,
+ * with a word that is not zero; a pointer to nothing, and one into the kernel.
+ */
+void check_argument(const char *name, int fd, unsigned long request,
+		    const void *good, size_t size, size_t reserved);
+#define check_call(name, fd, request, good)				\
+	check_argument(name, fd, request, good, sizeof(*(good)),	\
+		       offsetof(typeof(*(good)), reserved))
 
 /* behavecheck.c: device is attached, memory has CHECK_PAGES pages. */
 void check_behaviour(int device, char *memory);
