@@ -190,16 +190,18 @@ static unsigned long hh_devmem_used(struct hh_device *device)
 	return used;
 }
 
-static void hh_devmem_evict_batch(struct hh_device *device,
+/* False if there was no huge page to be had for one of its huge folios. */
+static bool hh_devmem_evict_batch(struct hh_device *device,
 				  unsigned long *source,
 				  unsigned long *target, unsigned long pfn,
 				  unsigned long count)
 {
 	unsigned long i, moved = 0, failed = 0;
+	bool had = true;
 
 	memset(target, 0, count * sizeof(*target));
 	if (migrate_device_range(source, pfn, count))
-		return;
+		return true;
 
 	for (i = 0; i < count; i++) {
 		struct page *page = migrate_pfn_to_page(source[i]);
@@ -210,6 +212,8 @@ static void hh_devmem_evict_batch(struct hh_device *device,
 		copy = hh_migrate_copy_out(page, hh_pfn_order(source[i]));
 		if (copy)
 			target[i] = hh_migrate_target(copy, source[i]);
+		else if (hh_pfn_order(source[i]))
+			had = false;
 	}
 	migrate_device_pages(source, target, count);
 	for (i = 0; i < count; i++) {
@@ -223,14 +227,19 @@ static void hh_devmem_evict_batch(struct hh_device *device,
 	migrate_device_finalize(source, target, count);
 	hh_count(device, HH_TO_SYSTEM, moved);
 	hh_count(device, HH_ABORTS, failed);
+	return had;
 }
 
-/* Moves what can be moved back to system memory; returns pages still in use. */
+/*
+ * Moves what can be moved back to system memory; returns pages still in use.
+ * By page frames the core does not split a huge folio, in page tables it does.
+ */
 unsigned long hh_devmem_evict(struct hh_device *device)
 {
 	unsigned long first = PHYS_PFN(device->pagemap.range.start);
 	unsigned long *source, *target;
-	unsigned long i;
+	unsigned long i, count;
+	bool split = false;
 
 	if (!hh_devmem_used(device))
 		return 0;
@@ -239,14 +248,17 @@ unsigned long hh_devmem_evict(struct hh_device *device)
 	target = kcalloc(HH_EVICT_BATCH, sizeof(*target), GFP_KERNEL);
 	if (source && target) {
 		for (i = 0; i < device->nr_pages; i += HH_EVICT_BATCH) {
-			hh_devmem_evict_batch(device, source, target, first + i,
-					      min(HH_EVICT_BATCH,
-						  device->nr_pages - i));
+			count = min(HH_EVICT_BATCH, device->nr_pages - i);
+			if (!hh_devmem_evict_batch(device, source, target,
+						   first + i, count))
+				split = true;
 			cond_resched();
 		}
 	}
 	kfree(target);
 	kfree(source);
+	if (split)
+		hh_migrate_home(device);
 	return hh_devmem_used(device);
 }
 

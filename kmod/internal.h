@@ -157,6 +157,7 @@ unsigned long hh_devmem_evict(struct hh_device *device);
 /* migrate.c */
 vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf);
 struct page *hh_migrate_copy_out(struct page *source, unsigned int order);
+void hh_migrate_home(struct hh_device *device);
 long hh_ioctl_migrate(struct hh_mirror *mirror, void __user *arg,
 		      bool to_device);
 

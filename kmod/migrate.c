@@ -8,6 +8,8 @@
 #include <linux/pagemap.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -15,6 +17,7 @@
 #include "internal.h"
 
 #define HH_BATCH_PAGES	65536UL
+#define HH_HOME_PAGES	8192UL
 
 /*
  * A locked system folio with the content of a device folio's pages, or NULL.
@@ -179,12 +182,14 @@ static int hh_migrate_place(struct hh_mishap *mishap, struct migrate_vma *args,
 	}
 }
 
-/* One migrate_vma batch; -ENOMEM if some page found no place. */
-static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
+/*
+ * One migrate_vma batch; -ENOMEM if some page found no place.  mixed is the
+ * mirror whose window a mixed batch is, or else NULL.
+ */
+static int hh_migrate_batch(struct hh_device *device, struct hh_mirror *mixed,
+			    struct migrate_vma *args,
 			    struct hmm_harness_migrate *result, bool to_device)
 {
-	bool mixed = result->flags & HMM_HARNESS_MIGRATE_MIXED;
-	struct hh_device *device = mirror->device;
 	unsigned long i, moved = 0, collected = 0;
 	struct hh_mishap mishap;
 	int ret;
@@ -192,10 +197,10 @@ static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
 	memset(args->dst, 0,
 	       ((args->end - args->start) >> PAGE_SHIFT) * sizeof(*args->dst));
 	if (mixed)
-		hh_window_arm(mirror, args);
+		hh_window_arm(mixed, args);
 	ret = migrate_vma_setup(args);
 	if (mixed)
-		hh_window_close(mirror);
+		hh_window_close(mixed);
 	if (ret)
 		return ret;
 	hh_mishap_begin(&mishap, device,
@@ -239,6 +244,7 @@ static int hh_migrate_batch(struct hh_mirror *mirror, struct migrate_vma *args,
 static int hh_migrate_range(struct hh_mirror *mirror, struct mm_struct *mm,
 			    struct hmm_harness_migrate *result, bool to_device)
 {
+	bool mixed = result->flags & HMM_HARNESS_MIGRATE_MIXED;
 	unsigned long pages = min_t(u64, result->length >> PAGE_SHIFT,
 				    HH_BATCH_PAGES);
 	unsigned long addr = result->addr;
@@ -250,7 +256,7 @@ static int hh_migrate_range(struct hh_mirror *mirror, struct mm_struct *mm,
 
 	if (to_device)
 		args.flags |= MIGRATE_VMA_SELECT_SYSTEM;
-	if (!to_device || (result->flags & HMM_HARNESS_MIGRATE_MIXED))
+	if (!to_device || mixed)
 		args.flags |= MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
 	if (result->flags & HMM_HARNESS_MIGRATE_COMPOUND)
 		args.flags |= HH_SELECT_COMPOUND;
@@ -273,7 +279,8 @@ static int hh_migrate_range(struct hh_mirror *mirror, struct mm_struct *mm,
 		args.end = min3(end, args.vma->vm_end,
 				addr + (pages << PAGE_SHIFT));
 		addr = args.end;
-		ret = hh_migrate_batch(mirror, &args, result, to_device);
+		ret = hh_migrate_batch(mirror->device, mixed ? mirror : NULL,
+				       &args, result, to_device);
 		if (!ret && fatal_signal_pending(current))
 			ret = -EINTR;
 	}
@@ -282,6 +289,68 @@ out:
 	kvfree(args.dst);
 	kvfree(args.src);
 	return ret;
+}
+
+/*
+ * Moves the device's pages that mm maps to system memory one by one: without
+ * MIGRATE_VMA_SELECT_COMPOUND the core splits huge folios as it collects them.
+ */
+static void hh_migrate_home_of(struct hh_device *device, struct mm_struct *mm,
+			       unsigned long *pfns)
+{
+	struct hmm_harness_migrate result = { 0 };
+	struct migrate_vma args = {
+		.pgmap_owner	= device,
+		.flags		= MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+		.src		= pfns,
+		.dst		= pfns + HH_HOME_PAGES,
+	};
+	unsigned long addr = 0;
+
+	mmap_read_lock(mm);
+	while ((args.vma = find_vma(mm, addr))) {
+		args.start = max(addr, args.vma->vm_start);
+		args.end = min(args.vma->vm_end,
+			       args.start + HH_HOME_PAGES * PAGE_SIZE);
+		addr = args.end;
+		if (vma_is_anonymous(args.vma))
+			hh_migrate_batch(device, NULL, &args, &result, false);
+		else
+			addr = args.vma->vm_end;
+		cond_resched();
+	}
+	mmap_read_unlock(mm);
+}
+
+/* The same for every process, as page frames do not say whose they are. */
+void hh_migrate_home(struct hh_device *device)
+{
+	unsigned long *pfns = kvcalloc(2 * HH_HOME_PAGES, sizeof(*pfns),
+				       GFP_KERNEL);
+	struct task_struct *task;
+	struct mm_struct *mm;
+	bool there;
+
+	if (!pfns)
+		return;
+	rcu_read_lock();
+	for_each_process(task) {
+		mm = get_task_mm(task);
+		if (!mm)
+			continue;
+		get_task_struct(task);
+		rcu_read_unlock();
+		hh_migrate_home_of(device, mm, pfns);
+		mmput(mm);
+		rcu_read_lock();
+		there = pid_alive(task);
+		put_task_struct(task);
+		/* Gone, and with it the way to the next: for another time. */
+		if (!there)
+			break;
+	}
+	rcu_read_unlock();
+	kvfree(pfns);
 }
 
 long hh_ioctl_migrate(struct hh_mirror *mirror, void __user *arg,

@@ -5,9 +5,11 @@
  * lost on any of them.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +18,8 @@
 
 /* What a PMD maps on the machines that have huge device folios. */
 #define HUGE_SIZE	0x200000UL
+/* Of memory that is free where no huge page is. */
+#define SPARE	(64 * HUGE_SIZE)
 #define ALL	(HMM_HARNESS_PAGE_READ | HMM_HARNESS_PAGE_WRITE)
 
 static int device;
@@ -233,4 +237,84 @@ void check_huge_closed(void)
 {
 	expect_content(memory - HUGE_SIZE, huge);
 	expect_content(memory, huge / 2);
+}
+
+/* Faults the page there; whether a huge one was to be had. */
+static bool had_huge(char *page)
+{
+	*page = 1;
+	return kind_of(device, page) & HMM_HARNESS_PAGE_HUGE;
+}
+
+static __u64 free_memory(void)
+{
+	struct sysinfo info = { 0 };
+
+	sysinfo(&info);
+	return (__u64)info.freeram * info.mem_unit;
+}
+
+/*
+ * Leaves free memory, but no huge page.  SPARE is taken in small pages, the rest
+ * but as much in huge ones; of the small ones every 64th stays, where compaction
+ * may not move it; and then the last huge ones go.
+ */
+static bool take_huge_pages(void)
+{
+	int fd = open("/proc/sys/vm/compact_unevictable_allowed", O_WRONLY);
+	bool allowed = fd >= 0 && write(fd, "0", 1) == 1;
+	size_t kept = 64 * page_size, length, i;
+	char *small, *rest, *end;
+
+	close(fd);
+	length = free_memory();
+	small = mmap(NULL, SPARE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	rest = mmap(NULL, length, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!allowed || small == MAP_FAILED || rest == MAP_FAILED ||
+	    madvise(small, SPARE, MADV_NOHUGEPAGE) || mlock(small, SPARE) ||
+	    madvise(rest, length, MADV_HUGEPAGE))
+		return false;
+	end = rest + length - HUGE_SIZE;
+	rest += -(uintptr_t)rest & (HUGE_SIZE - 1);
+	while (rest < end && free_memory() > SPARE && had_huge(rest))
+		rest += HUGE_SIZE;
+	for (i = 0; i < SPARE; i += kept)
+		if (madvise(small + i, kept - page_size, MADV_DONTNEED_LOCKED))
+			return false;
+	while (rest < end && had_huge(rest))
+		rest += HUGE_SIZE;
+	return rest < end;
+}
+
+int check_huge_scarce(int fd)
+{
+	struct hmm_harness_attach attach = { 0 };
+	int status = 0, go[2];
+	pid_t pid;
+	char byte;
+
+	device = fd;
+	place();
+	pid = pipe(go) ? -1 : fork();
+	if (!pid) {
+		close(device);
+		close(go[1]);
+		_exit(read(go[0], &byte, 1) || !expect_content(memory, huge));
+	}
+	outcome("scarce: no huge page left", take_huge_pages(), 0, errno);
+	close(device);
+	device = open_device(0);
+	expect_number("scarce: none in use after the last close", 0, in_use());
+	expect("scarce: ATTACH", device, HMM_HARNESS_ATTACH, &attach, 0);
+	expect_number("scarce: home in small pages", HMM_HARNESS_PAGE_SYSTEM,
+		      kind_of(device, memory) & ~ALL);
+	expect_content(memory, huge);
+	close(go[1]);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		status = -1;
+	expect_number("scarce: what the child read", 0, status);
+	close(go[0]);
+	return device;
 }

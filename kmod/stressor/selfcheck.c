@@ -736,6 +736,8 @@ static int ioctl_check_run(const struct scenario *scenario)
 	check_round_trip();
 	huge = check_huge(device);
 	check_last_close(huge);
+	if (huge)
+		device = check_huge_scarce(device);
 
 	if (corruptions)
 		ret = EXIT_CORRUPTION;

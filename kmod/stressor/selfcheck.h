@@ -33,9 +33,12 @@ void check_behaviour(int device, char *memory);
 
 /*
  * hugecheck.c: 0 if the kernel has no huge device folios, or else how many
- * pages it left on the device; closed: what became of them by the last close.
+ * pages it left on the device; closed: what became of them by the last close;
+ * scarce: the same where no huge page is to be had, which closes fd and returns
+ * another.
  */
 size_t check_huge(int fd);
 void check_huge_closed(void);
+int check_huge_scarce(int fd);
 
 #endif /* SELFCHECK_H */
