@@ -36,15 +36,23 @@ class Sample:
     verdict: str = "fixed"
 
 
+FORCED = ("--scenario", "trylock-starvation-forced")
+PMD_FORCED = ("--scenario", "pmd-trylock-starvation-forced")
 SAMPLES = (
     Sample("newest, preempt=none", ()),
     Sample("newest, preempt=voluntary", ("--preempt", "voluntary")),
     Sample("newest, the entry Xe calls", ("--set", "entry=hmm_range_fault_unlocked_timeout")),
     Sample("newest, preempt=full: nothing to see", ("--preempt", "full"), "not_reproduced"),
     Sample("6.12, preempt=none", ("linux-6.12",)),
+    Sample("newest, forced window, preempt=none", FORCED),
+    Sample("newest, forced window, preempt=voluntary", (*FORCED, "--preempt", "voluntary")),
+    Sample("6.12, forced window, preempt=none", ("linux-6.12", *FORCED)),
+    Sample("6.12, forced window, preempt=voluntary", ("linux-6.12", *FORCED, "--preempt", "voluntary")),
     Sample("newest, q35", ("--machine", "q35")),
     Sample("huge pages, preempt=none", ("linux-7-pmd",)),
     Sample("huge pages, preempt=voluntary", ("linux-7-pmd", "--preempt", "voluntary")),
+    Sample("huge pages, forced window, preempt=none", PMD_FORCED),
+    Sample("huge pages, forced window, preempt=voluntary", (*PMD_FORCED, "--preempt", "voluntary")),
     Sample("huge pages, as shipped, preempt=full", ("linux-7-pmd-stock",)),
     Sample("huge pages, as shipped, preempt=lazy", ("linux-7-pmd-stock", "--preempt", "lazy")),
 )
