@@ -15,7 +15,7 @@ from harness.experiment.kernels import BootableKernel, check_preempt, make_kerne
 from harness.experiment.options import Workshop
 from harness.experiment.runner import OneByOne, Runner
 from harness.experiment.sequential import e_value
-from harness.experiment.statistics import ArmTally, Sequential, Verdict, VerdictKind, decide, tally
+from harness.experiment.statistics import ArmTally, Counted, Sequential, Verdict, VerdictKind, decide, tally
 from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint
 from harness.kernel.tree import KernelTree
 from harness.process import command_line
@@ -119,26 +119,23 @@ def compare(
                 raise InfraError(
                     f"the first trial of {plan.arm}: {result.title}", hint=f"see {folder / result.folder}"
                 )
-            if experiment.error and stands(*judged(experiment, results, scenario.oracle.windows)[1:]):
+            if experiment.error and stands(*judged(experiment, results, scenario.counted)[1:]):
                 break
     for plan in plans[len(results) :]:  # begun beside the one that made it sure: they count for nothing
         shutil.rmtree(folder / plan.folder, ignore_errors=True)
     if not stage.box:
         _write_repro(folder, plans[: len(results)], results)
-    tallies, verdict, sequential = judged(experiment, results, scenario.oracle.windows)
+    tallies, verdict, sequential = judged(experiment, results, scenario.counted)
     return Comparison(
         folder, experiment, stage, kernels, tuple(results), tallies, verdict, sequential, reproduce
     )
 
 
 def judged(
-    experiment: Experiment, results: Sequence[TrialResult], needs_windows: bool
+    experiment: Experiment, results: Sequence[TrialResult], counted: Counted
 ) -> tuple[dict[str, ArmTally], Verdict, Sequential | None]:
     """The tally of each arm, the verdict, and what it rests on if the number of trials is not fixed."""
-    tallies = {
-        name: tally(name, [r for r in results if r.arm == name], needs_windows=needs_windows)
-        for name in experiment.arms
-    }
+    tallies = {name: tally(name, [r for r in results if r.arm == name], counted) for name in experiment.arms}
     control, candidate = experiment.arm_of("control"), experiment.arm_of("candidate")
     sequential = None
     if experiment.error:

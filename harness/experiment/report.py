@@ -34,6 +34,7 @@ def comparison_json(done: Comparison, seconds: float) -> dict[str, Any]:
         verdict=done.verdict.kind.value,
         reason=done.verdict.reason,
         scenario=done.experiment.scenario,
+        counted=load_scenario(done.experiment.scenario).counted,
         set=dict(done.experiment.set),
         arms=tuple(_arm(done, name) for name in done.experiment.arms),
         p_value=done.verdict.p_value,

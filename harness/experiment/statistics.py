@@ -18,6 +18,9 @@ from scipy.stats import binom, binomtest, fisher_exact
 
 from harness.watch.kinds import OutcomeKind
 
+#: What shows how often an arm was tried: windows, where a scenario has them, else what it goes through.
+Counted = Literal["windows", "iterations", "cases"]
+
 #: Coverage of every interval.
 CONFIDENCE = 0.95
 
@@ -66,7 +69,8 @@ class ArmTally:
 
     `reproduced`: failures with the bug's own signature; `failed_otherwise`: failures without it. `windows`:
     how often it was hit in trials that answered, as the guest reported it. `windows_to_hang`: those in
-    the reproducing trials, at least one each: how often the window was hit until the bug showed.
+    the reproducing trials, at least one each: how often the window was hit until the bug showed. Where
+    `counted` is not windows, both are of that.
     """
 
     name: str
@@ -75,6 +79,7 @@ class ArmTally:
     failed_otherwise: int
     windows: int
     windows_to_hang: int
+    counted: Counted = "windows"
 
     @property
     def trials(self) -> int:
@@ -124,20 +129,20 @@ class Sequential:
         return self.e_value >= 1.0 / self.error
 
 
-def tally(name: str, outcomes: Iterable[Judged], *, needs_windows: bool = True) -> ArmTally:
-    """Count an arm's trials. Without `needs_windows`, every iteration of the stressor is a window."""
+def tally(name: str, outcomes: Iterable[Judged], counted: Counted = "windows") -> ArmTally:
+    """Count an arm's trials, and what they went through."""
     counts: dict[OutcomeKind, int] = {}
     reproduced = failed_otherwise = windows = windows_to_hang = 0
     for outcome in outcomes:
         counts[outcome.kind] = counts.get(outcome.kind, 0) + 1
         if outcome.kind.is_answer:
-            hit = outcome.windows if needs_windows else outcome.iterations
+            hit = outcome.windows if counted == "windows" else outcome.iterations
             windows += hit
             windows_to_hang += max(1, hit) if outcome.is_bug else 0
             reproduced += outcome.is_bug
             failed_otherwise += outcome.kind.is_failure and not outcome.is_bug
     return ArmTally(
-        name, tuple(sorted(counts.items())), reproduced, failed_otherwise, windows, windows_to_hang
+        name, tuple(sorted(counts.items())), reproduced, failed_otherwise, windows, windows_to_hang, counted
     )
 
 
@@ -256,12 +261,12 @@ def _decide(control: ArmTally, candidate: ArmTally, sequential: Sequential | Non
         )
     if candidate.windows < control.windows_to_hang:
         return VerdictKind.INCONCLUSIVE, (
-            f"{candidate.name} hit {candidate.windows} windows, {control.name} needed "
+            f"{candidate.name} came to {candidate.windows} {candidate.counted}, {control.name} needed "
             f"{control.windows_to_hang} to hang: more iterations are needed"
         )
     return VerdictKind.FIXED, (
-        f"{_share(control)} failed with the bug's own signature, after {control.windows_to_hang} windows; "
-        f"{_share(candidate)}, in {candidate.windows} windows"
+        f"{_share(control)} failed with the bug's own signature, after {control.windows_to_hang} "
+        f"{control.counted}; {_share(candidate)}, in {candidate.windows} {candidate.counted}"
     )
 
 

@@ -81,7 +81,7 @@ def _scenario(entry: ScenarioEntry) -> ScenarioRow:
 
 def _cell(found: CellResult) -> CellFacts:
     cell, results = found.cell, found.results
-    counted = tally(cell.arm, results, needs_windows=cell.scenario.oracle.windows)
+    counted = tally(cell.arm, results, cell.scenario.counted)
     failures = Counter((r.kind, r.signature, r.is_bug) for r in results if r.kind.is_failure)
     return CellFacts(
         scenario=cell.entry.scenario,

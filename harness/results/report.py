@@ -65,7 +65,7 @@ def report_parts(verb: str, result: Result, trials: Sequence[TrialResult], folde
 def _compare(result: Result, trials: Sequence[TrialResult], folder: Path) -> list[Part]:
     """The verdict, the table, what was enabled, the splat's first lines, and where everything is."""
     done = read_as(CompareResult, result, f"{folder / RECORD}: result")
-    head = ("arm", "kernel", "trials", "bug", "rate", "95 % interval", "windows", "outcomes")
+    head = ("arm", "kernel", "trials", "bug", "rate", "95 % interval", done.counted, "outcomes")
     lines: list[Part] = [f"verdict: {done.verdict}", f"  {done.reason}", ""]
     lines.append(Table([head, *map(_arm_row, done.arms)]))
     if done.p_value is not None:

@@ -146,6 +146,8 @@ class CompareResult(Record):
     verdict: Literal["fixed", "not_fixed", "other_failure", "not_reproduced", "inconclusive"]
     reason: str
     scenario: str
+    counted: Literal["windows", "iterations", "cases"] = "windows"
+    """What `windows` of the arms counts: all that this scenario has."""
     set: dict[str, int | str]
     """Scenario parameters that differ from their defaults."""
     arms: tuple[ArmResult, ...]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import UserError
-from harness.experiment.statistics import ArmTally, Interval, VerdictKind, tally
+from harness.experiment.statistics import ArmTally, Counted, Interval, VerdictKind, tally
 from harness.results.matrix import MatrixResult
 from harness.results.night import NightResult
 from harness.results.reading import RunRecord, TrialRecord
@@ -210,9 +210,9 @@ def _arms(run: RunRecord, compared: CompareResult | None, scenario: str) -> tupl
     said = {arm.name: arm for arm in compared.arms} if compared else {}
     planned = list(run.experiment.arms) if run.experiment and run.verb == "compare" else []
     names = dict.fromkeys([*said, *planned, *(trial.arm for trial in run.trials)])
-    needs_windows = _needs_windows(scenario)
+    counted = _counted(scenario)
     cases = _cases(run)
-    return tuple(_arm(run, name, said.get(name), needs_windows, cases) for name in names)
+    return tuple(_arm(run, name, said.get(name), counted, cases) for name in names)
 
 
 def _cases(run: RunRecord) -> dict[str, bool]:
@@ -227,12 +227,12 @@ _ROLES: Mapping[str, str] = {"bisect": "probe", "selftest": "case"}
 
 
 def _arm(
-    run: RunRecord, name: str, said: ArmResult | None, needs_windows: bool, cases: Mapping[str, bool]
+    run: RunRecord, name: str, said: ArmResult | None, counts: Counted, cases: Mapping[str, bool]
 ) -> Arm:
     trials = tuple(trial for trial in run.trials if trial.arm == name)
     results = tuple(trial.result for trial in trials if trial.result)
     planned = run.experiment.arms.get(name) if run.experiment and run.verb == "compare" else None
-    counted = tally(name, results, needs_windows=needs_windows)
+    counted = tally(name, results, counts)
     kernel, boot = (said.kernel, said.boot) if said else (None, None)
     if trials and not said:
         where = str(trials[0].folder / RECORD)
@@ -253,8 +253,8 @@ def _arm(
     )
 
 
-def _needs_windows(scenario: str) -> bool:
+def _counted(scenario: str) -> Counted:
     try:
-        return load_scenario(scenario).oracle.windows
+        return load_scenario(scenario).counted
     except UserError:  # of another version of this program, say
-        return True
+        return "windows"

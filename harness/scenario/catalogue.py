@@ -162,6 +162,13 @@ class Scenario(Frozen):
         """The module's parameters as insmod takes them."""
         return tuple(f"{name}={value}" for name, value in self.module.items())
 
+    @property
+    def counted(self) -> Literal["windows", "iterations", "cases"]:
+        """What a trial goes through, and by which it is seen how much was tried."""
+        if self.oracle.windows:
+            return "windows"
+        return "iterations" if self.program == "stressor" else "cases"
+
     def values(self, given: Mapping[str, Value]) -> dict[str, Value]:
         """All parameters, defaults filled in; UserError names every one that is unknown or out of range."""
         defects = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -134,8 +135,12 @@ def test_tally_counts_answers_alone() -> None:
     assert dict(counted.outcomes)[OutcomeKind.SOFT_LOCKUP] == 2
 
 
-def test_tally_of_a_scenario_without_windows_counts_iterations() -> None:
-    assert tally("a", [completed(0)], needs_windows=False).windows == 20
+def test_a_suite_goes_through_cases_instead_of_windows() -> None:
+    control = tally("a", [replace(hang(), iterations=19)] * 6, "cases")
+    candidate = tally("b", [completed(0)] * 6, "cases")
+    verdict = decide(control, candidate)
+    assert verdict.kind is VerdictKind.FIXED
+    assert "after 114 cases;" in verdict.reason and verdict.reason.endswith("in 120 cases")
 
 
 def test_rate_without_an_answer_is_none() -> None:
