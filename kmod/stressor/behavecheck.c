@@ -14,7 +14,7 @@ static void check_behave(void)
 	const struct hmm_harness_behave good = { 0 };
 	struct hmm_harness_behave behave = good;
 
-	check_call("BEHAVE", device, HMM_HARNESS_BEHAVE, &good);
+	check_call("BEHAVE", device, HMM_HARNESS_BEHAVE, good);
 	behave.flags = ~HMM_HARNESS_BEHAVE_MUTEX;
 	expect("BEHAVE: flags", device, HMM_HARNESS_BEHAVE, &behave, EINVAL);
 	behave = good;
@@ -29,7 +29,7 @@ static void check_hog(void)
 	};
 	struct hmm_harness_hog hog = good;
 
-	check_call("HOG", device, HMM_HARNESS_HOG, &good);
+	check_call("HOG", device, HMM_HARNESS_HOG, good);
 	hog.addr++;
 	expect("HOG: misaligned", device, HMM_HARNESS_HOG, &hog, EINVAL);
 	hog.addr = 0 - page_size;

@@ -190,7 +190,7 @@ static void check_attach(void)
 	attach.flags = 1;
 	expect("ATTACH: flags", fd, HMM_HARNESS_ATTACH, &attach, EINVAL);
 	attach.flags = 0;
-	check_call("ATTACH", fd, HMM_HARNESS_ATTACH, &attach);
+	check_call("ATTACH", fd, HMM_HARNESS_ATTACH, attach);
 	expect("ATTACH", fd, HMM_HARNESS_ATTACH, &attach, 0);
 	expect_number("ATTACH: device", 0, attach.device);
 	expect("ATTACH: twice", fd, HMM_HARNESS_ATTACH, &attach, EBUSY);
@@ -205,7 +205,7 @@ static void check_fault(void)
 	struct hmm_harness_fault fault = good;
 
 	check_ranges("FAULT", HMM_HARNESS_FAULT, &good, sizeof(good));
-	check_call("FAULT", device, HMM_HARNESS_FAULT, &good);
+	check_call("FAULT", device, HMM_HARNESS_FAULT, good);
 	fault.flags = ~HMM_HARNESS_FAULT_WRITE;
 	expect("FAULT: flags", device, HMM_HARNESS_FAULT, &fault, EINVAL);
 	fault = good;
@@ -265,7 +265,7 @@ static void check_migrate(const char *name, unsigned long request,
 	char what[128];
 
 	check_ranges(name, request, &good, sizeof(good));
-	check_call(name, device, request, &good);
+	check_call(name, device, request, good);
 	migrate.flags = ~known;
 	snprintf(what, sizeof(what), "%s: flags", name);
 	expect(what, device, request, &migrate, EINVAL);
@@ -285,7 +285,7 @@ static void check_snapshot(void)
 	struct hmm_harness_snapshot snapshot = good;
 
 	check_ranges("SNAPSHOT", HMM_HARNESS_SNAPSHOT, &good, sizeof(good));
-	check_call("SNAPSHOT", device, HMM_HARNESS_SNAPSHOT, &good);
+	check_call("SNAPSHOT", device, HMM_HARNESS_SNAPSHOT, good);
 	snapshot.flags = 1;
 	expect("SNAPSHOT: flags", device, HMM_HARNESS_SNAPSHOT, &snapshot,
 	       EINVAL);
@@ -309,7 +309,7 @@ static void check_touch(void)
 	pid_t pid;
 
 	check_ranges("TOUCH", HMM_HARNESS_TOUCH, &good, sizeof(good));
-	check_call("TOUCH", device, HMM_HARNESS_TOUCH, &good);
+	check_call("TOUCH", device, HMM_HARNESS_TOUCH, good);
 	touch.flags = 1;
 	expect("TOUCH: flags", device, HMM_HARNESS_TOUCH, &touch, EINVAL);
 	touch = good;
@@ -346,8 +346,8 @@ static void check_reports(void)
 	struct hmm_harness_stats stats = { 0 };
 	struct hmm_harness_window window = { 0 };
 
-	check_call("STATS", device, HMM_HARNESS_STATS, &stats);
-	check_call("WINDOW", device, HMM_HARNESS_WINDOW, &window);
+	check_call("STATS", device, HMM_HARNESS_STATS, stats);
+	check_call("WINDOW", device, HMM_HARNESS_WINDOW, window);
 	window.flags = ~HMM_HARNESS_WINDOW_RESET;
 	expect("WINDOW: flags", device, HMM_HARNESS_WINDOW, &window, EINVAL);
 	memset(&window, 0, sizeof(window));
@@ -367,7 +367,7 @@ static void check_hold(void)
 	struct hmm_harness_hold hold = good;
 
 	check_ranges("HOLD", HMM_HARNESS_HOLD, &good, sizeof(good));
-	check_call("HOLD", device, HMM_HARNESS_HOLD, &good);
+	check_call("HOLD", device, HMM_HARNESS_HOLD, good);
 	hold.flags = 1;
 	expect("HOLD: flags", device, HMM_HARNESS_HOLD, &hold, EINVAL);
 	hold = good;

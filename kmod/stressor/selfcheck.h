@@ -25,8 +25,8 @@ unsigned char kind_of(int fd, const void *page);
 void check_argument(const char *name, int fd, unsigned long request,
 		    const void *good, size_t size, size_t reserved);
 #define check_call(name, fd, request, good)				\
-	check_argument(name, fd, request, good, sizeof(*(good)),	\
-		       offsetof(typeof(*(good)), reserved))
+	check_argument(name, fd, request, &(good), sizeof(good),	\
+		       offsetof(typeof(good), reserved))
 
 /* behavecheck.c: device is attached, memory has CHECK_PAGES pages. */
 void check_behaviour(int device, char *memory);
