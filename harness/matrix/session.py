@@ -85,7 +85,7 @@ class Session:
         for number, name in enumerate(names, start=1):
             mine = [cell for cell in self._open() if cell.kernel == name]
             self._progress.note(f"kernel {number} of {len(names)}: {name}, {self._left()}")
-            own = [cell for cell in mine if cell.scenario.program == "stressor"]
+            own = [cell for cell in mine if cell.scenario.program != "hmm-tests"]
             suite = [cell for cell in mine if cell not in own]
             if self._built(name, kernels[name], mine, own) and suite:
                 self._built(f"hmm-tests of {name}", kernels[name], suite, suite)

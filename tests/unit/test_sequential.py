@@ -168,7 +168,7 @@ def verdict_after(plan: Experiment, *kinds: OutcomeKind, windows: int = 20) -> t
     """Verdict and whether it stands after the control's and the candidate's trials in turn."""
     arms = ("unfixed", "fixed")
     results = [result(arms[n % 2], n // 2 + 1, kind, windows) for n, kind in enumerate(kinds)]
-    _, verdict, sequential = judged(plan, results, needs_windows=True)
+    _, verdict, sequential = judged(plan, results, counted="windows")
     return verdict.kind, stands(verdict, sequential)
 
 
@@ -197,7 +197,7 @@ def test_it_goes_on_until_the_candidate_has_been_tried_as_much(tmp_path: Path) -
     control = [result("unfixed", n, HUNG, windows=5) for n in (1, 2, 3)]
     candidate = [result("fixed", n, PASSED, windows=4) for n in (1, 2, 3, 4)]
     for results, expected in ((control + candidate[:3], False), (control + candidate, True)):
-        _, verdict, sequential = judged(plan, results, needs_windows=True)
+        _, verdict, sequential = judged(plan, results, counted="windows")
         assert sequential is not None and sequential.sure
         assert stands(verdict, sequential) is expected
 
@@ -205,7 +205,7 @@ def test_it_goes_on_until_the_candidate_has_been_tried_as_much(tmp_path: Path) -
 def test_without_an_error_the_number_of_trials_is_fixed(tmp_path: Path) -> None:
     plan = experiment(tmp_path, "")
     assert plan.error is None
-    _, verdict, sequential = judged(plan, [result("unfixed", 1, HUNG), result("fixed", 1, PASSED)], True)
+    _, verdict, sequential = judged(plan, [result("unfixed", 1, HUNG), result("fixed", 1, PASSED)], "windows")
     assert sequential is None and verdict.p_value is not None
 
 
