@@ -68,8 +68,12 @@ class Session:
         update: Callable[..., None],
         begun: Mapping[str, Any],
         runner: Runner,
+        begin: float,
     ) -> None:
-        """update: keeps facts in the record. begun: what an earlier start of this night kept there."""
+        """update: keeps facts in the record. begun: what an earlier start of this night kept there.
+
+        begin: when this start was, s on the monotonic clock: fetching the trees counts, too.
+        """
         self._setting = setting
         self._progress = progress
         self._update = update
@@ -79,8 +83,8 @@ class Session:
         detectors = begun.get("detectors")
         self._detectors = DetectorFacts.model_validate(detectors) if detectors else None
         self._spent_s = float(begun.get("seconds", 0.0))
-        self._begin = time.monotonic()
-        self._deadline = Deadline.after(setting.night.budget_minutes * 60.0 - self._spent_s)
+        self._begin = begin
+        self._deadline = Deadline(begin + setting.night.budget_minutes * 60.0 - self._spent_s)
         for name in (JOBS, LOGS):
             with disk_errors(setting.folder / name):
                 (setting.folder / name).mkdir(exist_ok=True)

@@ -52,6 +52,7 @@ STATUS: Mapping[str, int] = {"nothing_new": 0, "regression": 1, "not_judged": In
 
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
+    begin = time.monotonic()
     night = load_nightly(arguments.night)
     day = evening_of(time.time())
     known = Known.load(Path(night.known_issues), day) if night.known_issues else Known(day=day)
@@ -74,7 +75,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         )
         again = [program(), *arguments.argv]
         with recorded_in(folder, begun, arguments.store) as update, kept_in(folder, display, again):
-            done = Session(setting, display, update, begun, run_verb).run()
+            done = Session(setting, display, update, begun, run_verb, begin).run()
             report = conclude(folder, "nightly", done.model_dump(mode="json"), [], update)
             write_atomically(folder / MARKDOWN, night_markdown(done).encode())
             write_atomically(folder / HTML, html(load_run(folder), Options()).encode())

@@ -84,7 +84,7 @@ def facts_of(label: str, kernel: str, failures: Sequence[tuple[str, bool, int]],
             "scenario": label, "label": label, "set": {}, "kernel": kernel, "preempt": "none", "cpus": 2,
             "state": "done", "reason": "", "trials": trials, "answered": trials,
             "outcomes": outcomes | ({"completed": clean} if clean else {}),
-            "reproduced": bugs, "failed_otherwise": other, "windows": trials, "rate": bugs / trials,
+            "reproduced": bugs, "failed_otherwise": other, "windows": trials, "rate": None,
             "ci95": (span.low, span.high), "metrics": {}, "evidence": (),
             "failures": [
                 {"outcome": text.split(" < ")[0], "signature": text, "is_bug": is_bug, "trials": count}
