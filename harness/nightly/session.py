@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -21,7 +21,7 @@ from harness.nightly.judge import Judgement, Past, judge
 from harness.nightly.known import Known
 from harness.nightly.model import QEMU, Nightly
 from harness.nightly.suggest import bisection
-from harness.nightly.units import Unit, in_turn, took
+from harness.nightly.units import MOST, Unit, in_turn, in_vain, took
 from harness.process import command_line
 from harness.progress import Progress
 from harness.results.matrix import MatrixResult
@@ -84,7 +84,8 @@ class Session:
         self._detectors = DetectorFacts.model_validate(detectors) if detectors else None
         self._spent_s = float(begun.get("seconds", 0.0))
         self._begin = begin
-        self._deadline = Deadline(begin + setting.night.budget_minutes * 60.0 - self._spent_s)
+        self._budget_s = setting.night.budget_minutes * 60.0
+        self._deadline = Deadline(begin + self._budget_s - self._spent_s)
         for name in (JOBS, LOGS):
             with disk_errors(setting.folder / name):
                 (setting.folder / name).mkdir(exist_ok=True)
@@ -105,7 +106,10 @@ class Session:
         judged = judge(self._cells, self._setting.past, self._setting.known, self._setting.night.false_alarm)
         findings = [self._followed(finding, self._setting.night.auto_bisect) for finding in judged.findings]
         still = [self._followed(finding, False) for finding in judged.still]
-        return self._result(replace(judged, findings=tuple(findings), still=tuple(still)))
+        complaints = (*judged.complaints, *self._too_long())
+        return self._result(
+            replace(judged, findings=tuple(findings), still=tuple(still), complaints=complaints)
+        )
 
     def _keep(self) -> None:
         self._update(
@@ -167,9 +171,20 @@ class Session:
         by_name = {unit.name: unit for unit in self._setting.units}
         return [
             by_name[name]
-            for name in in_turn(list(by_name), self._setting.past.nights)
+            for name in in_turn(list(by_name), self._setting.past.nights, self._budget_s)
             if name not in self._units or self._units[name].state != "done"
         ]
+
+    def _too_long(self) -> Iterator[str]:
+        past = self._setting.past.nights
+        for unit in self._units.values():
+            spent_s = unit.seconds if unit.state == "cut" else 0.0
+            longest_s = max(spent_s, in_vain(unit.name, past)) if unit.state != "done" else 0.0
+            if longest_s > MOST * self._budget_s:
+                yield (
+                    f"{unit.name} did not end in {elapsed(longest_s)}: it comes last from now on; a higher "
+                    "budget_minutes, or fewer trials, would make room for it"
+                )
 
     def _run(self, unit: Unit) -> UnitFacts:
         left_s = self._deadline.remaining

@@ -23,6 +23,9 @@ from harness.results.matrix import CellFacts, MatrixResult
 from harness.results.night import NightCell, NightResult, NightTreeFacts
 from harness.results.reading import load_run
 
+#: A unit that was cut off after so much of a budget does not fit into it.
+MOST = 0.6
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -119,8 +122,11 @@ def units_of(night: Nightly, trees: Sequence[NightTreeFacts]) -> list[Unit]:
     return found
 
 
-def in_turn(names: Sequence[str], past: Sequence[NightResult]) -> list[str]:
-    """The names, those first whose turn was the longest ago; the nights are given newest first."""
+def in_turn(names: Sequence[str], past: Sequence[NightResult], budget_s: float) -> list[str]:
+    """The names, those first whose turn was the longest ago; the nights are given newest first.
+
+    What most of a budget was not enough for comes last, or nothing else would be run any more.
+    """
 
     def waited(name: str) -> int:
         for nights, result in enumerate(past):
@@ -128,7 +134,19 @@ def in_turn(names: Sequence[str], past: Sequence[NightResult]) -> list[str]:
                 return nights
         return len(past)
 
-    return sorted(names, key=lambda name: -waited(name))
+    return sorted(names, key=lambda name: (in_vain(name, past) > MOST * budget_s, -waited(name)))
+
+
+def in_vain(name: str, past: Sequence[NightResult]) -> float:
+    """The longest that a unit ran without coming to its end, since it last did, s."""
+    longest = 0.0
+    for result in past:
+        for unit in result.units:
+            if unit.name == name and unit.state == "done":
+                return longest
+            if unit.name == name and unit.state == "cut":
+                longest = max(longest, unit.seconds)
+    return longest
 
 
 def took(name: str, past: Sequence[NightResult]) -> float:

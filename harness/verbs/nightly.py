@@ -53,6 +53,7 @@ STATUS: Mapping[str, int] = {"nothing_new": 0, "regression": 1, "not_judged": In
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     begin = time.monotonic()
+    arguments.out = arguments.out.absolute()  # the commands that are suggested work anywhere
     night = load_nightly(arguments.night)
     day = evening_of(time.time())
     known = Known.load(Path(night.known_issues), day) if night.known_issues else Known(day=day)
@@ -102,7 +103,10 @@ def _check(night: Nightly, known: Known) -> None:
 
 
 def past_nights(store: Path, night: Nightly) -> Past:
-    """The last nights of this name on this target. UserError, InfraError: as `opened` says of the store."""
+    """The last nights of this name on this target that measured anything.
+
+    UserError, InfraError: as `opened` says of the store.
+    """
     if not store.is_file():
         return Past()
     target = night.target if night.target == QEMU else Path(night.target).name
@@ -110,7 +114,7 @@ def past_nights(store: Path, night: Nightly) -> Past:
     with opened(store) as connection:
         for record in records(connection, "nightly"):
             result: Mapping[str, Any] = json.loads(record)["result"]
-            if (result["name"], result["target"]) == (night.name, target):
+            if (result["name"], result["target"]) == (night.name, target) and result["cells"]:
                 found.append(read_as(NightResult, result, f"a night in {store}"))
             if len(found) == night.nights:
                 break

@@ -20,7 +20,7 @@ from harness.matrix.model import matrix_named
 from harness.nightly.child import Ran
 from harness.nightly.units import tree_facts
 from harness.results.matrix import CellFacts, MatrixResult
-from harness.results.night import NightCell, NightTreeFacts
+from harness.results.night import NightCell, NightResult, NightTreeFacts
 from harness.results.runfolder import read_record
 from harness.verbs import nightly as verb
 
@@ -92,6 +92,17 @@ def facts_of(label: str, kernel: str, failures: Sequence[tuple[str, bool, int]],
             ],
         }
     )  # fmt: skip
+
+
+def night(*cells: NightCell, **more: Any) -> NightResult:
+    """An earlier night with these cells, as they were judged."""
+    facts: dict[str, Any] = {
+        "name": "hmm", "night": "2026-11-28", "target": "qemu", "verdict": "nothing_new", "reason": "",
+        "findings": (), "still": (), "known": (), "complaints": (), "detectors": None, "trees": (),
+        "units": (), "compared": (), "nights": 7, "false_alarm": 0.01, "budget_minutes": 1.0, "seconds": 1.0,
+        "evidence": "", "reproduce": "",
+    }  # fmt: skip
+    return NightResult.model_validate({**facts, "cells": cells, **more})
 
 
 def as_always(tree: str, scenario: str, kernel: str) -> Sequence[tuple[str, bool, int]]:

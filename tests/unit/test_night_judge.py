@@ -15,22 +15,13 @@ from harness.nightly.known import Known
 from harness.nightly.model import NightTree
 from harness.nightly.suggest import bisection
 from harness.results.night import NightCell, NightResult
-from tests.unit.nightroom import BUG, WARNING, cell
+from tests.unit.nightroom import BUG, WARNING, cell, night
 
 ERROR = 0.01
 DAY = date(2026, 11, 29)
 NOTHING = Known()
 CONTROL = cell(kernel="unfixed", failures=[(BUG, True, 6)])
 OTHER = "soft_lockup < migration_entry_wait < do_swap_page < handle_mm_fault < lock_vma"
-
-
-def night(*cells: NightCell, name: str = "2026-11-28") -> NightResult:
-    """An earlier night with these cells, as they were judged."""
-    return NightResult(
-        name="hmm", night=name, target="qemu", verdict="nothing_new", reason="", findings=(), still=(),
-        known=(), complaints=(), detectors=None, trees=(), units=(), cells=cells, compared=(), nights=7,
-        false_alarm=ERROR, budget_minutes=1.0, seconds=1.0, evidence="", reproduce="",
-    )  # fmt: skip
 
 
 def judged(*tonight: NightCell, past: Sequence[NightResult] = (), known: Known = NOTHING) -> Judgement:

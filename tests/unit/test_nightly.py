@@ -14,10 +14,11 @@ import pytest
 
 from harness.cli import main
 from harness.nightly.child import Ran
+from harness.nightly.units import in_turn, took
 from harness.results.database import MIGRATIONS
 from harness.results.runfolder import RECORD, read_record, write_record
 from tests.unit.kernelroom import mounted
-from tests.unit.nightroom import BUG, FILE, WARNING, Room, Verbs, as_always
+from tests.unit.nightroom import BUG, FILE, WARNING, Room, Verbs, as_always, night
 from tests.unit.runroom import fill
 from tests.unit.schemas import folder_defects
 from tests.unit.sources import git, make_repository
@@ -148,12 +149,7 @@ def test_what_did_not_fit_comes_first_the_next_night(room: Room) -> None:
 
 def test_what_took_longer_than_is_left_is_not_begun(room: Room) -> None:
     room.night(Verbs())
-    (folder,) = room.folders
-    record = read_record(folder)
-    for unit in record["result"]["units"]:
-        unit["seconds"] = 3600.0 if unit["name"] == "mainline/churn" else 1.0
-    write_record(folder, {key: value for key, value in record.items() if key != "schema"})
-    main(["history", "--rebuild", str(folder), "--store", str(room.place / "store.sqlite")])
+    changed(room, {"mainline/churn": 3600.0})
     verbs = Verbs()
     assert room.night(verbs) == 0 and "mainline.churn" not in verbs.units
     (left,) = [unit for unit in room.last["units"] if unit["state"] == "left"]
@@ -162,6 +158,36 @@ def test_what_took_longer_than_is_left_is_not_begun(room: Room) -> None:
     verbs = Verbs()
     room.night(verbs)
     assert verbs.units[0] == "mainline.churn"
+
+
+def test_what_no_budget_is_enough_for_keeps_nothing_else_from_running(room: Room) -> None:
+    def unit(name: str, state: str, seconds: float) -> dict[str, object]:
+        return {"name": name, "state": state, "seconds": seconds}
+
+    units = [unit("mainline/churn", "cut", 1500.0), unit("stable/churn", "done", 60.0)]
+    past = [night(units=units), night(units=[unit("mainline/churn", "done", 1000.0)])]
+    names = ["mainline/churn", "stable/churn", "new/churn"]
+    assert in_turn(names, past, 3600.0) == ["new/churn", "mainline/churn", "stable/churn"]
+    assert in_turn(names, past, 1800.0) == ["new/churn", "stable/churn", "mainline/churn"]
+    assert took("mainline/churn", past) == 1000.0 and took("new/churn", past) == 0.0
+    cut = {"mainline.churn": Ran(None)}
+    room.night(Verbs(instead=cut))
+    assert room.last["complaints"] == []
+    changed(room, {"mainline/churn": 1500.0})
+    verbs = Verbs(instead=cut)
+    room.night(verbs)
+    assert verbs.units[-1] == "mainline.churn"
+    assert "mainline/churn did not end in 25 min 00 s: it comes last" in room.last["complaints"][0]
+
+
+def changed(room: Room, seconds: dict[str, float]) -> None:
+    """The only night so far took so long for these units."""
+    (folder,) = room.folders
+    record = read_record(folder)
+    for unit in record["result"]["units"]:
+        unit["seconds"] = seconds.get(unit["name"], 1.0)
+    write_record(folder, {key: value for key, value in record.items() if key != "schema"})
+    main(["history", "--rebuild", str(folder), "--store", str(room.place / "store.sqlite")])
 
 
 def test_interrupted_it_goes_on_without_repeating(room: Room, capsys: Capture) -> None:
