@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -215,11 +216,16 @@ def builtin_experiments() -> dict[str, Path]:
     return {path.stem: path for path in sorted(EXPERIMENTS.glob("*.yaml"), key=lambda path: path.stem)}
 
 
+@cache
+def _builtin(path: Path) -> Experiment:
+    return load_yaml(path, Experiment)
+
+
 def load_experiment(reference: str) -> Experiment:
     """An experiment by built-in name or by path; UserError with every defect of the file."""
     builtin = builtin_experiments()
     if reference in builtin:
-        return load_yaml(builtin[reference], Experiment)
+        return _builtin(builtin[reference])
     path = Path(reference)
     if not path.is_file():
         raise UserError(

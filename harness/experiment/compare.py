@@ -16,7 +16,7 @@ from harness.experiment.options import Workshop
 from harness.experiment.runner import OneByOne, Runner
 from harness.experiment.sequential import e_value
 from harness.experiment.statistics import ArmTally, Counted, Sequential, Verdict, VerdictKind, decide, tally
-from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint
+from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint, plan_trial
 from harness.kernel.tree import KernelTree
 from harness.process import command_line
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
@@ -76,28 +76,15 @@ def compare(
 ) -> Comparison:
     """Run all trials and judge. Trials that the folder holds already are not run again.
 
-    `runner`: who runs them; without one they run one by one.
-
-    The number of trials is fixed beforehand, as stopping early would spoil the intervals; or else, of an
-    experiment with an `error`, it stops as soon as its verdict stands. Raises InfraError when the first trial
-    of an arm ends as `infra_error`, for all others would too.
+    `runner` runs them; without one they run one by one. The number of trials is fixed beforehand, as
+    stopping early would spoil the intervals; or else, of an experiment with an `error`, it stops as soon as
+    its verdict stands. Raises InfraError when the first trial of an arm ends as `infra_error`, for all others
+    would too.
     """
-    scenario, values = scenario_values(experiment)
+    scenario, _ = scenario_values(experiment)
     plans = [
-        TrialPlan(
-            arm=arm,
-            index=index,
-            seed=experiment.seed + index - 1,
-            scenario=scenario,
-            values=values,
-            kernel=kernels[arm],
-            boot=experiment.boot,
-            stage=stage,
-            timeout_s=experiment.trial_timeout_s,
-            image_mb=experiment.memory_image_mb,
-            command=_trial_command(experiment, arm, index, folder),
-        )
-        for index, arm in _alternate(experiment)
+        plan_trial(experiment, arm, index, kernels[arm], stage, trial_command(experiment, arm, index, folder))
+        for index, arm in alternate(experiment)
     ]
     done = finished_trials(folder, {arm: fingerprint(kernel) for arm, kernel in kernels.items()})
     results: list[TrialResult] = []
@@ -123,9 +110,23 @@ def compare(
                 break
     for plan in plans[len(results) :]:  # begun beside the one that made it sure: they count for nothing
         shutil.rmtree(folder / plan.folder, ignore_errors=True)
+    return concluded(experiment, kernels, stage, folder, plans[: len(results)], results, reproduce)
+
+
+def concluded(
+    experiment: Experiment,
+    kernels: Mapping[str, BootableKernel],
+    stage: Stage,
+    folder: Path,
+    plans: Sequence[TrialPlan],
+    results: Sequence[TrialResult],
+    reproduce: str,
+) -> Comparison:
+    """The comparison that these trials are, judged; a trial of it is left for somebody with QEMU only."""
     if not stage.box:
-        _write_repro(folder, plans[: len(results)], results)
-    tallies, verdict, sequential = judged(experiment, results, scenario.counted)
+        _write_repro(folder, plans, results)
+    counted = scenario_values(experiment)[0].counted
+    tallies, verdict, sequential = judged(experiment, results, counted)
     return Comparison(
         folder, experiment, stage, kernels, tuple(results), tallies, verdict, sequential, reproduce
     )
@@ -151,7 +152,7 @@ def stands(verdict: Verdict, sequential: Sequential | None) -> bool:
     return sequential is not None and sequential.sure and verdict.kind is not VerdictKind.INCONCLUSIVE
 
 
-def _trial_command(experiment: Experiment, arm: str, index: int, folder: Path) -> str:
+def trial_command(experiment: Experiment, arm: str, index: int, folder: Path) -> str:
     """The command that runs one trial again."""
     chosen = experiment.arms[arm]
     argv = [program(), "run", "--experiment", str(folder / EXPERIMENT), "--kernel", chosen.kernel]
@@ -160,7 +161,7 @@ def _trial_command(experiment: Experiment, arm: str, index: int, folder: Path) -
     return command_line(argv)
 
 
-def _alternate(experiment: Experiment) -> Iterator[tuple[int, str]]:
+def alternate(experiment: Experiment) -> Iterator[tuple[int, str]]:
     """(trial from 1, arm): the arms take turns, also in who goes first, so that a drift hits both alike."""
     order: list[str] = [experiment.arm_of("control"), experiment.arm_of("candidate")]
     for index in range(1, experiment.trials + 1):

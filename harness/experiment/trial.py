@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cache import digest
-from harness.config import BootConfig
+from harness.config import BootConfig, Experiment
 from harness.deadline import Deadline
 from harness.diagnose.elf import read_elf
 from harness.diagnose.evidence import Limits, collect
@@ -35,7 +35,7 @@ from harness.kmod import GuestPrograms
 from harness.outcome import Outcome
 from harness.results.kernels import keep_kernel
 from harness.results.runfolder import TrialResult, open_record
-from harness.scenario.catalogue import Scenario, Value
+from harness.scenario.catalogue import Scenario, Value, scenario_values
 from harness.target.cmdline import KernelParameters, trial_arguments
 from harness.target.protocol import Accel, BootPlan, Guest, Machine, MachineStep, Target
 from harness.watch.console import ConsoleEvent
@@ -137,6 +137,26 @@ class TrialPlan:
             "boot": {**self.boot.model_dump(mode="json"), **self.stage.facts},
             "command": self.command,
         }
+
+
+def plan_trial(
+    experiment: Experiment, arm: str, index: int, kernel: BootableKernel, stage: Stage, command: str
+) -> TrialPlan:
+    """A trial as the experiment has it; `index`: from 1, added to its seed. `command`: repeats it alone."""
+    scenario, values = scenario_values(experiment)
+    return TrialPlan(
+        arm=arm,
+        index=index,
+        seed=experiment.seed + index - 1,
+        scenario=scenario,
+        values=values,
+        kernel=kernel,
+        boot=experiment.boot,
+        stage=stage,
+        timeout_s=experiment.trial_timeout_s,
+        image_mb=experiment.memory_image_mb,
+        command=command,
+    )
 
 
 def fingerprint(kernel: BootableKernel) -> str:

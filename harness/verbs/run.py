@@ -11,7 +11,7 @@ from harness.arguments import command_of, patch_files
 from harness.display import Display
 from harness.experiment.report import trial_json
 from harness.experiment.stage import box_of
-from harness.experiment.trial import TrialPlan, fingerprint, run_trial
+from harness.experiment.trial import fingerprint, plan_trial, run_trial
 from harness.results.repeats import repeated
 from harness.results.runfolder import keep_patches, make_run_folder, run_facts, write_experiment
 from harness.scenario.catalogue import scenario_values
@@ -29,7 +29,7 @@ from harness.watch.kinds import OutcomeKind
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     experiment = experiment_with_kernel(arguments)
-    scenario, values = scenario_values(experiment)
+    scenario, _ = scenario_values(experiment)
     patches = patch_files(arguments.patch)
     folder = make_run_folder(arguments.out.resolve(), experiment.scenario)
     again = command_of(arguments)
@@ -42,19 +42,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         kernel, stage = ready(arguments, experiment, patches, display, box)
         repeats.check_tree(kernel.build.tree)
         repeats.check({arguments.kernel: fingerprint(kernel)})
-        plan = TrialPlan(
-            arm=arguments.kernel,
-            index=1,
-            seed=experiment.seed,
-            scenario=scenario,
-            values=values,
-            kernel=kernel,
-            boot=experiment.boot,
-            stage=stage,
-            timeout_s=experiment.trial_timeout_s,
-            image_mb=experiment.memory_image_mb,
-            command=again,
-        )
+        plan = plan_trial(experiment, arguments.kernel, 1, kernel, stage, again)
         update("running", tree=kernel.build.tree)
         with kept_in(folder, display), display.step(f"trial of {scenario.name} on {arguments.kernel}"):
             result = run_trial(plan, folder)
