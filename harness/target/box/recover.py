@@ -17,6 +17,8 @@ _WELL_S = 10.0
 #: After this it must be gone, or the means did nothing, s.
 _GONE_S = 20.0
 _SYNC_S = 10.0
+#: What is seen of a reset: the kernel's word for it, if it gets out, the firmware's cursor, the next kernel.
+_RESETS = rb"sysrq: Resetting|\x1b\[|Linux version"
 
 
 def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = False) -> Running:
@@ -95,10 +97,8 @@ def _sysrq(box: Box, note: Note) -> None:
     console = box.console
     for key in "su":  # to the disk, and read-only
         console.sysrq(key)
-    if not console.answers(lambda: console.sysrq("b"), rb"sysrq: Resetting", 5.0):
-        note.detail = "the kernel did not say that it resets"
-        raise InfraError("the kernel does not answer on the console")
-    note.detail = "the kernel resets"
+    if not console.answers(lambda: console.sysrq("b"), _RESETS, _GONE_S):
+        raise InfraError("nothing resets: the kernel does not answer on the console")
 
 
 def _power(box: Box, note: Note) -> None:

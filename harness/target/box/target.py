@@ -96,8 +96,10 @@ class BoxTarget:
 
     def _end(self, guest: BoxGuest | None, before: frozenset[str], folder: Path, journal: Journal) -> None:
         """The evidence that only a box has, and the way back. InfraError if it does not come back."""
-        if guest:
-            guest.close()
+        if guest is None:  # its default kernel runs still
+            self._method.disarm(self.box.shell())
+            return
+        guest.close()
         evidence = folder / FOLDER
         wanted = evidence.is_dir()
         if wanted:
