@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import Experiment
+from harness.display import about
 from harness.errors import InfraError
 from harness.experiment.kernels import BootableKernel, check_preempt, make_kernel, workshop_for
 from harness.experiment.options import Workshop
@@ -19,6 +20,7 @@ from harness.experiment.statistics import ArmTally, Counted, Sequential, Verdict
 from harness.experiment.trial import INITRAMFS, Stage, TrialPlan, boot_plan, fingerprint, plan_trial
 from harness.kernel.tree import KernelTree
 from harness.process import command_line
+from harness.results.estimate import Estimate
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
 from harness.scenario.catalogue import scenario_values
 from harness.target.protocol import Machine
@@ -88,19 +90,26 @@ def compare(
     ]
     done = finished_trials(folder, {arm: fingerprint(kernel) for arm, kernel in kernels.items()})
     results: list[TrialResult] = []
-    most = f"{'at most ' if experiment.error else ''}{len(plans)}"
+    at_most = "at most " if experiment.error else ""
+    estimate = Estimate.of(workshop.store)
+    kinds = {arm: (scenario.name, experiment.arms[arm].label) for arm in kernels}
 
     def missing() -> Iterator[TrialPlan]:
         for number, plan in enumerate(plans, start=1):
             if (plan.arm, plan.index) not in done:
-                rows = [_row(result, experiment) for result in results]
-                workshop.progress.table(HEADER, rows, running=f"trial {number} of {most}: {plan.arm}")
+                left = [kinds[later.arm] for later in plans[len(results) :]]
+                at_once = number - len(results)
+                running = f"trial {number} of {at_most}{len(plans)}: {plan.arm}"
+                if left_s := estimate.left_s(left) / at_once:
+                    running += f", {at_most}{about(left_s)}"
+                workshop.progress.table(HEADER, [_row(r, experiment) for r in results], running=running)
                 yield plan
 
     with contextlib.closing((runner or OneByOne()).run(missing(), folder)) as ran:
         for plan in plans:
             result = done.get((plan.arm, plan.index)) or next(ran).get()
             results.append(result)
+            estimate.add(kinds[plan.arm], result.seconds)
             workshop.progress.table(HEADER, [_row(result, experiment) for result in results])
             if plan.index == 1 and result.kind is OutcomeKind.INFRA_ERROR:
                 raise InfraError(

@@ -26,8 +26,10 @@ class Workshop:
     hmm_tests: bool = False
     #: The driver whose modules guests load first; empty: none.
     driver: str = ""
+    #: Where it is remembered how long trials took; None: nobody knows.
+    store: Path | None = None
 
     @classmethod
-    def at(cls, cache: Path, progress: Progress, jobs: int = 0) -> Workshop:
+    def at(cls, cache: Path, progress: Progress, jobs: int = 0, store: Path | None = None) -> Workshop:
         """A workshop at a cache folder."""
-        return cls(Cache(cache.resolve()), progress, jobs)
+        return cls(Cache(cache.resolve()), progress, jobs, store=store)

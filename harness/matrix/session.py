@@ -23,6 +23,7 @@ from harness.kernel.make import BuildError
 from harness.matrix.model import Matrix
 from harness.matrix.plan import Cell, PlannedKernel, one_line
 from harness.process import command_line
+from harness.results.estimate import Estimate
 from harness.results.matrix import CellState
 from harness.results.repeats import NOTHING, Repeats
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
@@ -69,6 +70,7 @@ class Session:
         self._found = {cell.arm: _untried(cell) for cell in cells}
         self._rows: list[tuple[str, ...]] = []
         self._spent = _Spent()
+        self._past = Estimate.of(workshop.store)
 
     @property
     def found(self) -> tuple[CellResult, ...]:
@@ -197,6 +199,9 @@ class Session:
         names = {cell.kernel for cell in cells}
         wanted = [cell.entry.name for cell in cells for _ in range(cell.trials)]
         left_s = self._spent.left_s(wanted, len(names))
+        if left_s is None:  # as long as the last times, with kernels that are there
+            kinds = [(cell.entry.scenario, cell.kernel) for cell in cells for _ in range(cell.trials)]
+            left_s = self._past.left_s(kinds) or None
         about = f", about {elapsed(left_s)}" if left_s is not None else ""
         return f"{len(cells)} cells left{about}"
 

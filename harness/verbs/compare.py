@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     begin = time.monotonic()
     check_places(arguments)
-    workshop = Workshop.at(arguments.cache, display, arguments.make_jobs)
+    workshop = Workshop.at(arguments.cache, display, arguments.make_jobs, arguments.store)
     repeats = repeated(arguments)
     if arguments.resume:
         folder, experiment, record = _to_resume(arguments)
