@@ -19,6 +19,8 @@ _Loc = tuple[int | str, ...]
 
 #: No file of ours nests by half as much; an alias that stands for itself nests without an end.
 _DEEPEST = 40
+#: Letters of a value that a message shows.
+_SHOWN = 60
 #: Words since YAML 1.2; PyYAML still takes them for true and false.
 _WORDS = frozenset({"on", "off", "yes", "no"})
 
@@ -57,7 +59,11 @@ def parse_yaml(text: str, name: str, model: type[Model]) -> Model:
     try:
         result = model.model_validate(data)
     except pydantic.ValidationError as error:
-        errors += [_explain(item, model, lines) for item in error.errors()]
+        found = error.errors()
+        # A list is also too short then, as what is wrong in it was left out.
+        places = {item["loc"][:-1] for item in found}
+        told = [item for item in found if item["type"] != "too_short" or item["loc"] not in places]
+        errors += [_explain(item, model, lines) for item in told]
     if errors or result is None:
         shown = [f"{name}:{line}: {message}" for line, message in sorted(errors)]
         raise UserError("\n".join(shown), hint=f"{len(shown)} error{'s' * (len(shown) > 1)} in {name}")
@@ -154,8 +160,16 @@ def _explain(item: Any, model: type[BaseModel], lines: dict[_Loc, int]) -> tuple
         return line, f"{_dotted((*real, loc[-1]))}: is missing"
     message = message.removeprefix("Value error, ")
     given = item.get("input")
-    shown = "" if isinstance(given, dict | list) or kind == "value_error" else f" (found {given!r})"
+    if not real and not isinstance(given, dict):
+        return line, f"keys and values are wanted (found {_short(given)})"
+    shown = "" if isinstance(given, dict | list) or kind == "value_error" else f" (found {_short(given)})"
     return line, f"{_dotted(real)}: {message}{shown}"
+
+
+def _short(value: Any) -> str:
+    """A value as a message shows it: what is in a file that is none of ours is nobody's business."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _keys(model: type[BaseModel], where: _Loc) -> set[str]:

@@ -91,7 +91,7 @@ def _read(patch: Patch, tree: Path, scratch: Path) -> tuple[PatchSet, int]:
         parsed = PatchSet(patch.text)
     except UnidiffParseError as error:
         raise UserError(
-            f"{patch.path} is damaged: {error}",
+            f"{patch.path} is damaged: {str(error).strip()}",
             hint="were its lines wrapped, or its blanks changed, by a mail program?",
         ) from error
     if not parsed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.arguments import experiment_from, experiment_named
 from harness.config import Experiment
 from harness.disk import write_atomically
 from harness.display import Display
+from harness.errors import UserError
 from harness.experiment.kernels import (
     BootableKernel,
     check_preempt,
@@ -31,7 +33,7 @@ from harness.layout import Part, laid_out
 from harness.process import command_line
 from harness.results.lock import alone_in
 from harness.results.report import REPORT, report_parts
-from harness.results.runfolder import TrialResult, open_record
+from harness.results.runfolder import RECORD, TrialResult, open_record
 from harness.results.store import fed
 from harness.target.box.target import BoxTarget
 
@@ -73,9 +75,29 @@ def ready(
 
 @contextlib.contextmanager
 def recorded_in(folder: Path, facts: Mapping[str, Any], store: Path) -> Iterator[Callable[..., None]]:
-    """A run's record while it runs, alone in its folder, and then in the store; see `open_record`."""
-    with alone_in(folder), told_to(store, folder), open_record(folder, facts) as update:
-        yield update
+    """A run's record while it runs, alone in its folder, and then in the store; see `open_record`.
+
+    A new run that bad input ends before its first trial leaves nothing behind.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(alone_in(folder))
+        stack.enter_context(told_to(store, folder))
+        if not (folder / RECORD).exists():
+            stack.enter_context(_nothing_if_refused(folder))
+        yield stack.enter_context(open_record(folder, facts))
+
+
+@contextlib.contextmanager
+def _nothing_if_refused(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        if (folder / "trials").exists():
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        # A patch is not to be looked for where it was copied to.
+        message = error.message.replace(f"{folder / 'patches'}/", "")
+        raise UserError(message, hint=error.hint) from error
 
 
 @contextlib.contextmanager
@@ -84,7 +106,7 @@ def told_to(store: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        problem = fed(store, folder)
+        problem = fed(store, folder) if folder.is_dir() else ""
         if problem:
             print(f"warning: {problem}", file=sys.stderr)
 

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.errors import UserError
+from harness.verbs import compare as compare_verb
+from harness.verbs import run as run_verb
+from tests.unit.runroom import simulated
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "console"
 LOCKUP = DATA / "7.3-unfixed-preempt-none-soft-lockup.log"
@@ -61,6 +65,26 @@ def test_bad_input_ends_with_two_and_says_what_to_do(
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ")
     assert not (tmp_path / "runs").exists(), "bad input must leave nothing behind"
+
+
+@pytest.mark.parametrize("words", [["compare"], ["run", "--kernel", "base"]], ids=lambda words: words[0])
+def test_what_is_refused_late_leaves_nothing_behind_either(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulated(monkeypatch, tmp_path / "room")
+
+    def refuse(*rest: object) -> None:
+        (kept,) = tmp_path.glob("runs/*/patches/*")
+        raise UserError(f"{kept} is damaged: no hunk")
+
+    monkeypatch.setattr(compare_verb, "arm_kernels", refuse)
+    monkeypatch.setattr(run_verb, "ready", refuse)
+    (tmp_path / "fix.patch").write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n")
+    places = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "runs")]
+    store = ["--store", str(tmp_path / "store")]
+    assert main([*words, "--patch", str(tmp_path / "fix.patch"), *places, *store]) == 2
+    assert "error: 01-fix.patch is damaged: no hunk" in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == [] and not (tmp_path / "store").exists()
 
 
 def recorded(folder: Path, **record: object) -> Path:

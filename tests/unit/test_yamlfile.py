@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import UserError
 from harness.yamlfile import load_yaml, parse_yaml
@@ -106,6 +107,22 @@ def test_empty_and_unreadable_file(tmp_path: Path) -> None:
     assert errors("")[0] == "f.yaml:1: arms: is missing"
     with pytest.raises(UserError, match="cannot read"):
         load_yaml(tmp_path / "absent.yaml", File)
+
+
+def test_a_file_that_is_something_else_is_not_shown_whole() -> None:
+    (found,) = errors("root:x:0:0:root:/root:/bin/bash\n" * 40)
+    assert found.startswith("f.yaml:1: keys and values are wanted (found 'root:x:0:0") and len(found) < 120
+
+
+def test_a_list_is_not_too_short_as_well_for_what_is_wrong_in_it() -> None:
+    class Cpus(BaseModel):
+        cpus: Annotated[tuple[Annotated[int, Field(le=8)], ...], Field(min_length=1)]
+
+    for text, place in (("cpus: [99]\n", "cpus[0]"), ("cpus: []\n", "cpus")):
+        with pytest.raises(UserError) as caught:
+            parse_yaml(text, "f.yaml", Cpus)
+        (found,) = caught.value.message.splitlines()
+        assert found.startswith(f"f.yaml:1: {place}: ")
 
 
 def test_yaml_that_makes_objects_is_refused() -> None:
