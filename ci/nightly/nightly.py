@@ -11,19 +11,25 @@ import datetime
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.disk import write_atomically
+from harness.guest.protocol import Hello, parse_line
 from harness.process import command_line
+from harness.results.runfolder import RECORD
+from harness.target.recording import agent_lines
 
 REPORTS = Path(__file__).resolve().parent / "reports"
 PROGRAM = str(Path(sys.executable).parent / "hmm-harness")
 TRIALS = "20"
+#: So soon after the guest was ready the bug is to be there.
+ONSET_S = 10.0
 HEAD = """\
-| comparison | verdict | control: bug, windows | candidate: bug, windows | kernel | seconds |
-|---|---|---|---|---|---|
+| comparison | verdict | control: bug, windows | onset, s | candidate: bug, windows | kernel | seconds |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -80,8 +86,22 @@ def row(sample: Sample, result: dict[str, Any]) -> str:
     verdict = result["verdict"] + (
         "" if result["verdict"] == sample.verdict else f" (should be {sample.verdict})"
     )
-    release = arms["candidate"]["kernel"]["release"]
-    return f"| {sample.name} | {verdict} | {counts[0]} | {counts[1]} | {release} | {result['seconds']:.0f} |"
+    latest = max(onsets(result), default=None)
+    late = (
+        "-" if latest is None else f"{latest:.1f}" + (f" (over {ONSET_S:g})" if latest > ONSET_S else "")
+    )
+    facts = (arms["candidate"]["kernel"]["release"], f"{result['seconds']:.0f}")
+    return "| " + " | ".join((sample.name, verdict, counts[0], late, counts[1], *facts)) + " |"
+
+
+def onsets(result: dict[str, Any]) -> Iterator[float]:
+    """Of each trial that showed the bug, when it hung: s from the agent's hello on, wall time."""
+    for folder in map(Path, result["evidence"]):
+        trial = json.loads((folder / RECORD).read_text(encoding="utf-8"))["result"]
+        said = ((line.host_s, parse_line(line.text)) for line in agent_lines(folder))
+        hello_s = next((host_s for host_s, message in said if isinstance(message, Hello)), None)
+        if trial["is_bug"] and trial["onset_s"] is not None and hello_s is not None:
+            yield trial["onset_s"] - hello_s
 
 
 def main() -> int:
