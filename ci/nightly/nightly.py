@@ -87,9 +87,7 @@ def row(sample: Sample, result: dict[str, Any]) -> str:
         "" if result["verdict"] == sample.verdict else f" (should be {sample.verdict})"
     )
     latest = max(onsets(result), default=None)
-    late = (
-        "-" if latest is None else f"{latest:.1f}" + (f" (over {ONSET_S:g})" if latest > ONSET_S else "")
-    )
+    late = "-" if latest is None else f"{latest:.1f}" + (f" (over {ONSET_S:g})" if latest > ONSET_S else "")
     facts = (arms["candidate"]["kernel"]["release"], f"{result['seconds']:.0f}")
     return "| " + " | ".join((sample.name, verdict, counts[0], late, counts[1], *facts)) + " |"
 
