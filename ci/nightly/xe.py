@@ -19,22 +19,18 @@ from typing import Any
 
 from harness.cache import Cache, default_cache_folder
 from harness.config import Experiment, load_experiment
-from harness.deadline import Deadline
 from harness.disk import write_atomically
 from harness.display import PlainProgress
 from harness.experiment.kernels import BootableKernel, get_tree, make_kernel, workshop_for
 from harness.experiment.options import Workshop
 from harness.experiment.stage import set_stage
 from harness.experiment.trial import TESTS, TrialPlan, run_trial
-from harness.guest.initramfs import copy, file, tree, write_initramfs
-from harness.guest.plan import PLAN_PATH, Exec, Insmod, PowerOff, Step, plan_text
+from harness.guest.initramfs import copy
+from harness.guest.plan import Exec
 from harness.kernel.kconfig import parse_fragment, read_config, unmet
-from harness.kernel.modules import load_order
-from harness.process import run
 from harness.scenario.catalogue import scenario_values
-from harness.target.protocol import BootPlan
-from harness.target.qemu import Channels, qemu_argv
-from tests.vm.userland import IGT, KERNEL, PYTHON
+from tests.vm.stockguest import run_stock
+from tests.vm.userland import IGT, PYTHON
 
 HOME = Path(__file__).resolve().parent
 REPORTS = HOME / "reports"
@@ -42,7 +38,6 @@ FRAGMENTS = ("box", "xe")
 #: What Debian's kernel needs to have a card to lend, and to lend it.
 LENDING = ("e1000", "vfio_pci", "vfio_iommu_type1")
 NO_GPU = "No known gpu found for chipset flags 0x128 (xe)"
-LIMIT_S = 300.0
 Row = tuple[str, str, bool]
 
 
@@ -97,43 +92,29 @@ def of_igt(asked: Experiment, kernel: BootableKernel, workshop: Workshop, out: P
     return f"{scenario.name}, xe.ko loaded, {values['beside']} beside", said, good
 
 
-def lendings(init: Path, cache: Cache, out: Path) -> Iterator[Mapping[str, Any]]:
+def lendings(cache: Cache, out: Path) -> Iterator[Mapping[str, Any]]:
     """What `lending.py` says in a guest with an IOMMU and a network card."""
-    stock = KERNEL.at(cache, fresh=True)
-    modules = list(dict.fromkeys(path for name in LENDING for path in load_order(stock / "modules", name)))
     package = HOME.parents[1] / "harness"
-    steps: list[Step] = [
-        *(Insmod(f"/driver/{path.name}") for path in modules),
+    said = run_stock(
+        cache,
+        out,
+        PYTHON.at(cache, fresh=True),
         Exec("/usr/bin/python3", ("/srv/lending.py",)),
-        PowerOff(),
-    ]
-    entries = [
-        *tree(PYTHON.at(cache, fresh=True)),
-        copy("init", init, executable=True),
-        copy("srv/lending.py", HOME / "lending.py"),
-        *(copy(f"driver/{path.name}", path) for path in modules),
-        *(copy(f"srv/harness/{path.relative_to(package)}", path) for path in package.rglob("*.py")),
-        # Debian's kernel has the virtio port in modules: a second serial line does.
-        file(PLAN_PATH, f"port=ttyS1\n{plan_text(steps)}".encode()),
-    ]
-    plan = BootPlan(
-        next((stock / "boot").glob("vmlinuz-*")),
-        write_initramfs(out / "lending.cpio", entries),
-        cmdline=("intel_iommu=on",),
-        machine="q35",
+        [
+            copy("srv/lending.py", HOME / "lending.py"),
+            *(copy(f"srv/harness/{path.relative_to(package)}", path) for path in package.rglob("*.py")),
+        ],
+        modules=LENDING,
+        # The IOMMU is there for the devices that come after it.
+        before=["intel-iommu"],
+        devices=["e1000"],
+        fresh=True,
     )
-    agent = out / "lending.jsonl"
-    argv = qemu_argv(plan, Channels(f"file,path={out / 'lending.log'}", "null"))
-    argv += ["-chardev", f"file,id=port,path={agent}", "-serial", "chardev:port", "-device", "e1000"]
-    # The IOMMU first: it is there for the devices that come after it.
-    run([argv[0], "-device", "intel-iommu", *argv[1:]], deadline=Deadline.after(LIMIT_S))
-    for line in agent.read_text(encoding="utf-8").splitlines():
-        message = json.loads(line)
-        if message["type"] == "lending":
-            yield message
+    messages = (json.loads(line) for line in said)
+    return (message for message in messages if message["type"] == "lending")
 
 
-def of_lending(init: Path, cache: Cache, out: Path) -> Iterator[Row]:
+def of_lending(cache: Cache, out: Path) -> Iterator[Row]:
     """Each way of lending: that the guest could have had the device, and that its driver has it again."""
     ends = {
         "as usual": "left",
@@ -141,7 +122,7 @@ def of_lending(init: Path, cache: Cache, out: Path) -> Iterator[Row]:
         "Ctrl-C": "KeyboardInterrupt",
         "the next one": "left",
     }
-    steps = {one["step"]: one for one in lendings(init, cache, out)}
+    steps = {one["step"]: one for one in lendings(cache, out)}
     for step, ended in ends.items():
         one = steps.get(step, {})
         good = one == {
@@ -170,7 +151,7 @@ def main() -> int:
     tree_ = get_tree(asked.tree, workshop)
     kernel = make_kernel(tree_, asked.kernels["base"], (), "q35", workshop_for(asked, workshop))
     rows = [of_kernel(kernel), of_igt(asked, kernel, workshop, out)]
-    rows += of_lending(kernel.programs.init, workshop.cache, out)
+    rows += of_lending(workshop.cache, out)
     table = "".join(
         f"| {what} | {said.replace('|', '/')} | {'yes' if good else 'NO'} |\n" for what, said, good in rows
     )

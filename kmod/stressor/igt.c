@@ -116,9 +116,12 @@ static void send_finding(const char *line, bool errors)
 
 static void *keep_beside(void *argument)
 {
-	char seed[64], *argv[] = { "/proc/self/exe", argument, seed, NULL };
+	char self[4096], seed[64], *argv[] = { self, argument, seed, NULL };
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	int error, status;
 
+	/* By its own name, which is then that of its processes. */
+	self[length > 0 ? length : 0] = '\0';
 	while (!atomic_load(&beside.ending) && !beside.status) {
 		snprintf(seed, sizeof(seed), "seed=%llu",
 			 (unsigned long long)parameters[SEED].value +
