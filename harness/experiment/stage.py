@@ -32,6 +32,12 @@ def machine_of(experiment: Experiment) -> Machine:
     return "box" if experiment.target else pick_machine(experiment.boot.machine)
 
 
+def check_target(experiment: Experiment) -> None:
+    """UserError for what the file of the experiment's box says wrongly; asked before anything else."""
+    if experiment.target:
+        load_box(Path(experiment.target))
+
+
 @contextlib.contextmanager
 def box_of(experiment: Experiment) -> Iterator[BoxTarget | None]:
     """The experiment's box, for nobody else until the block is left; None: it has none.

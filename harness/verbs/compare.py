@@ -17,7 +17,7 @@ from harness.experiment.compare import arm_kernels, compare
 from harness.experiment.kernels import check_version, experiment_for, get_tree
 from harness.experiment.options import Workshop
 from harness.experiment.report import comparison_json
-from harness.experiment.stage import box_of, check_stage, machine_of, set_stage
+from harness.experiment.stage import box_of, check_stage, check_target, machine_of, set_stage
 from harness.experiment.statistics import VerdictKind
 from harness.experiment.trial import fingerprint
 from harness.results.repeats import repeated
@@ -59,6 +59,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         again = command_of(arguments)
         experiment = experiment_from(arguments, experiment_named(arguments.experiment or DEFAULT_EXPERIMENT))
         scenario_values(experiment)
+        check_target(experiment)
         tree = get_tree(experiment.tree, workshop, experiment.tarball)
         repeats.check_tree(tree.description)
         if not arguments.experiment:

@@ -10,7 +10,7 @@ import json
 from harness.arguments import command_of, patch_files
 from harness.display import Display
 from harness.experiment.report import trial_json
-from harness.experiment.stage import box_of
+from harness.experiment.stage import box_of, check_target
 from harness.experiment.trial import fingerprint, plan_trial, run_trial
 from harness.results.repeats import repeated
 from harness.results.runfolder import keep_patches, make_run_folder, run_facts, write_experiment
@@ -29,6 +29,7 @@ from harness.watch.kinds import OutcomeKind
 def main(arguments: argparse.Namespace, display: Display) -> int:
     """Carry the verb out; its exit status."""
     experiment = experiment_with_kernel(arguments)
+    check_target(experiment)
     scenario, _ = scenario_values(experiment)
     patches = patch_files(arguments.patch)
     folder = make_run_folder(arguments.out.resolve(), experiment.scenario)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -160,8 +161,9 @@ def kernel(room: Path, name: str) -> BootableKernel:
     """A kernel of files that are there; nobody boots them."""
     folder = room / "builds" / name
     folder.mkdir(parents=True, exist_ok=True)
-    for file in ("vmlinux.boot", "System.map", "module.ko", "module.ko.debug", "stressor", "init"):
+    for file in ("vmlinux.boot", "bzImage", "System.map", "module.ko", "module.ko.debug", "stressor", "init"):
         (folder / file).write_text(f"{name}/{file}\n" if file != "System.map" else "")
+    shutil.copyfile("/bin/true", folder / "vmlinux")  # an ELF file with a build ID
     (folder / "config").write_text("CONFIG_DEVICE_PRIVATE=y\nCONFIG_HMM_MIRROR=y\n")
     enabler = PatchRecord(
         "x86-preempt-choice", "x86: a choice", "enabler", "applied", "not upstream", "0" * 64
@@ -194,6 +196,7 @@ def comparison(
     words: Sequence[str] = (),
     error: float | None = None,
     runner: Runner | None = None,
+    box: str = "",
 ) -> tuple[Path, str, Comparison]:
     """A finished comparison in a folder below `out`: the folder, and the report as it was printed."""
     changes = {"trials": trials, "memory_image_mb": 0, "error": error}
@@ -205,7 +208,8 @@ def comparison(
     again = " ".join([REPRODUCE, *words])
     tree = next(iter(kernels.values())).build.tree
     with recorded_in(folder, run_facts("compare", again, tree=tree), out / "store.sqlite") as update:
-        stage = Stage(RecordedTarget(fails), "microvm", "tcg")
+        target = RecordedTarget(fails)
+        stage = Stage(target, "box", "none", box=box) if box else Stage(target, "microvm", "tcg")
         done = compare(experiment, kernels, stage, folder, Workshop(Cache(room), Quiet()), again, runner)
         result = comparison_json(done, 1.0)
         text = "\n".join(laid_out(conclude(folder, "compare", result, done.results, update)))
