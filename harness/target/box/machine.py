@@ -14,7 +14,7 @@ from harness.errors import HarnessError, InfraError
 from harness.target.box.config import BoxConfig, Ssh
 from harness.target.box.console import BoxConsole
 from harness.target.box.power import PowerSwitch
-from harness.target.box.ssh import CONNECT_S, Shell, connect
+from harness.target.box.ssh import CONNECT_S, HostKeyError, Shell, connect
 
 #: On a test kernel's command line: whose boot it is.
 TOKEN = "hmm_box"
@@ -110,22 +110,22 @@ class Box:
     ) -> Running | None:
         """What it runs as soon as that is what is wanted; None: `stop` was set.
 
-        InfraError at the deadline, with what kept it.
+        InfraError at the deadline, with what kept it; HostKeyError if that is a key that is not the box's.
         """
-        why = "it was not asked"
+        last: HarnessError = InfraError("it was not asked")
         while not (stop and stop.is_set()):
             try:
                 # A connection to a machine that went down stands until somebody misses an answer.
                 found = self.running(min(ASK_S, max(1.0, deadline.remaining)))
             except HarnessError as error:
-                # Also a key that is unknown: what unlocks a disk at boot may have one of its own.
-                why = error.message
+                last = error
                 self.disconnect()
             else:
                 if wanted(found):
                     return found
-                why = f"it runs {found.release}" + (" for a trial" if found.token else "")
+                last = InfraError(f"it runs {found.release}" + (" for a trial" if found.token else ""))
             if deadline.expired:
-                raise InfraError(why)
+                # What unlocks a disk at boot may have a key of its own; by now, it is another machine.
+                raise last if isinstance(last, HostKeyError) else InfraError(last.message) from last
             time.sleep(min(_AGAIN_S, deadline.remaining))
         return None

@@ -11,6 +11,7 @@ from harness.errors import HarnessError, InfraError
 from harness.target.box.bootmethod import BootMethod
 from harness.target.box.journal import Journal, Note
 from harness.target.box.machine import Box, Running
+from harness.target.box.ssh import HostKeyError
 
 #: A box that is well answers in this time, s.
 _WELL_S = 10.0
@@ -25,17 +26,24 @@ def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = F
     """The box on its default kernel, clean; whatever was armed is not any more.
 
     Tries in turn: nothing, as it may be well (unless it is known to be `used`), a reset over SSH, SysRq `b`
-    over the console, the power switch. InfraError with all that was tried if none of them helps.
+    over the console, the power switch. InfraError with all that was tried if none of them helps; HostKeyError
+    if another machine answers.
     """
     tried: list[str] = []
     for name, act in _means(box, used):
-        with journal.attempt(name, tried) as note:
-            act(note)
-            found = box.wait_until(lambda running: running.clean, Deadline.after(box.config.boot.up_s))
-            assert found  # nobody stops it
-            note.detail = f"{note.detail}{': ' if note.detail else ''}it runs {found.release}"
-            method.disarm(box.shell())
-            return found
+        try:
+            with journal.step(name) as note:
+                act(note)
+                found = box.wait_until(lambda running: running.clean, Deadline.after(box.config.boot.up_s))
+                assert found  # nobody stops it
+                note.detail = f"{note.detail}{': ' if note.detail else ''}it runs {found.release}"
+                method.disarm(box.shell())
+                return found
+        except HostKeyError:
+            # It may be somebody else's: its console and its switch are left alone.
+            raise
+        except HarnessError as error:
+            tried.append(f"{name}: {error.message}")
     raise InfraError(
         f"box {box.name} does not come back: {'; '.join(tried)}",
         hint="look at its console and its power; then the run goes on with --resume",
