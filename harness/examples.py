@@ -29,7 +29,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     ),
     "matrix": (
         Example("matrix --plan", "what the built-in matrix would run, and what cannot be"),
-        Example("matrix --scenario trylock-starvation --trials 2", "every fix, one scenario"),
+        Example("matrix --scenario race --trials 2", "every fix, one scenario"),
     ),
     "nightly": (
         Example("nightly ci/nightly.yaml", "one night; the next one is compared with it"),

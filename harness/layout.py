@@ -174,13 +174,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+def fitted(rows: Sequence[Sequence[str]], width: int, whole: int = 0) -> list[str]:
     """`aligned`, but no line is longer than `width` (0: any): the widest columns are cut, with a `…`.
 
-    No column gets narrower than its head (the first row), or 6.
+    No column gets narrower than its head (the first row), or 6; the first `whole` columns are never cut.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     least = [min(now, max(6, len(head))) for now, head in zip(widths, rows[0], strict=True)]
+    least[:whole] = widths[:whole]
     over = sum(widths) + 2 * (len(widths) - 1) - width if width else 0
     while over > 0 and any(now > low for now, low in zip(widths, least, strict=True)):
         place = max(range(len(widths)), key=lambda at: (widths[at] > least[at], widths[at], at))

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.display import Display, elapsed
 from harness.errors import UserError
-from harness.layout import fitted
+from harness.layout import Part, Table, fitted
 from harness.results import SCHEMA
 from harness.results.database import opened
 from harness.results.queries import Filter, Night, nights, runs, signatures, since, trials
@@ -65,8 +65,8 @@ def _show(what: str, rows: Sequence[sqlite3.Row], arguments: argparse.Namespace,
     if arguments.json:
         print(json.dumps({"schema": SCHEMA, what: [_row_json(row) for row in rows]}))
         return
-    head, line = _TABLES[what]
-    _print([head, *(line(row) for row in rows)], display, len(rows) == arguments.number)
+    head, line, whole = _TABLES[what]
+    _print([head, *(line(row) for row in rows)], display, len(rows) == arguments.number, whole)
 
 
 def _row_json(row: sqlite3.Row) -> dict[str, Any]:
@@ -76,8 +76,8 @@ def _row_json(row: sqlite3.Row) -> dict[str, Any]:
     return values
 
 
-def _print(rows: Sequence[Sequence[str]], display: Display, more: bool = False) -> None:
-    lines = fitted(rows, display.columns)
+def _print(rows: Sequence[Sequence[str]], display: Display, more: bool = False, whole: int = 0) -> None:
+    lines: list[Part] = [Table(rows, indent=0)] if whole < 0 else [*fitted(rows, display.columns, whole)]
     if len(rows) == 1:
         lines.append("(nothing)")
     if more:
@@ -112,10 +112,12 @@ def _day(begun: float) -> str:
     return datetime.fromtimestamp(begun).strftime("%Y-%m-%d %H:%M")
 
 
+#: Head, line of a row, and how many columns are never cut: `show` takes the name of a run, and of its trial.
+#: -1: nothing is cut, as the end of a signature tells as much as its beginning.
 _TABLES = {
-    "runs": (("run", "verb", "outcome", "bug", "took", "scenario"), _run_line),
-    "trials": (("run", "trial", "outcome", "kernel", ""), _trial_line),
-    "signatures": (("first", "last", "trials", "first in", "on", "signature"), _signature_line),
+    "runs": (("run", "verb", "outcome", "bug", "took", "scenario"), _run_line, 1),
+    "trials": (("run", "trial", "outcome", "kernel", ""), _trial_line, 2),
+    "signatures": (("first", "last", "trials", "first in", "on", "signature"), _signature_line, -1),
 }
 
 

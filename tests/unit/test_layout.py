@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.experiment.report import comparison_json
-from harness.layout import Part, Prose, Table, Whole, folded, laid_out, wrapped
+from harness.layout import Part, Prose, Table, Whole, fitted, folded, laid_out, wrapped
 from harness.results.report import report_parts
 from harness.selftest.cases import load_cases
 from tests.unit.runroom import comparison
@@ -86,6 +86,15 @@ def test_a_table_too_wide_is_turned_or_taken_apart_rather_than_broken_inside_wor
         "    windows   6",
         "    outcomes  6 livelock",
     ]
+
+
+def test_a_listing_keeps_the_names_by_which_more_is_shown() -> None:
+    rows = [
+        ("run", "outcome", "scenario"),
+        ("20261129-123929", "not_reproduced", "trylock-starvation-forced"),
+    ]
+    lines = fitted(rows, 40, whole=1)
+    assert lines[1].startswith("20261129-123929  ") and max(map(len, lines)) <= 40
 
 
 def test_what_is_copied_is_not_broken() -> None:
