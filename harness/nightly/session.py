@@ -11,12 +11,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.deadline import Deadline
-from harness.disk import disk_errors, write_atomically
+from harness.disk import disk_errors
 from harness.display import elapsed
 from harness.nightly.child import Ran, Runner
+from harness.nightly.detectors import try_detectors
 from harness.nightly.judge import Judgement, Past, judge
 from harness.nightly.known import Known
 from harness.nightly.model import QEMU, Nightly
@@ -35,7 +34,7 @@ from harness.results.night import (
     UnitFacts,
 )
 from harness.results.runfolder import program
-from harness.results.schema import SelftestResult, read_as
+from harness.results.schema import read_as
 
 #: A verb's own clock.
 _STAMP = re.compile(r"^\[ *[\d.]+s\] ")
@@ -97,7 +96,9 @@ class Session:
     def run(self) -> NightResult:
         """Self-test, units in turn, judgement, bisections. InfraError if the disk fails."""
         if self._detectors is None or self._detectors.error or self._detectors.missed:
-            self._detectors = self._selftest()
+            night, units = self._setting.night, self._setting.units
+            jobs = self._setting.folder / JOBS
+            self._detectors = try_detectors(night, units, jobs, self._target(), self._verb)
             self._keep()
         if not self._detectors.error and not self._detectors.missed:
             for unit in self._turns():
@@ -132,37 +133,6 @@ class Session:
     def _target(self) -> list[str]:
         target = self._setting.night.target
         return [] if target == QEMU else ["--target", target]
-
-    # Can failures be seen?
-
-    def _selftest(self) -> DetectorFacts:
-        night = self._setting.night
-        unit = next((each for each in self._setting.units if each.tree.name == night.selftest_tree), None)
-        begin = time.monotonic()
-        if unit is None:
-            return _failed(f"the tree {night.selftest_tree} cannot be had")
-        matrix = unit.matrix
-        place = self._setting.folder / JOBS / "selftest.yaml"
-        chosen = night.matrix_of(unit.tree.name)
-        kernel = next(name for name in chosen.kernels if name != chosen.control)
-        experiment = matrix.model_copy(update={"kernels": chosen.kernels}).as_experiment()
-        values = experiment.model_dump(mode="json", exclude_none=True)
-        write_atomically(place, yaml.safe_dump(values, sort_keys=False).encode())
-        words = ["selftest", "--experiment", str(place), "--kernel", kernel, *self._target()]
-        words += ["--preempt", matrix.preempt[0], "--cpus", str(max(2, *matrix.cpus))]
-        words += [word for name in night.selftest.cases for word in ("--case", name)]
-        ran = self._verb("self-test", words)
-        if ran.status not in (0, 1, 3) or not ran.result:
-            return _failed("the budget was over" if ran.status is None else ran.error or "no result")
-        done = read_as(SelftestResult, ran.result, "the self-test's result")
-        return DetectorFacts(
-            good=len(done.cases) - len(done.missed),
-            cases=len(done.cases),
-            missed=done.missed,
-            error="",
-            seconds=round(time.monotonic() - begin, 1),
-            run=done.evidence,
-        )
 
     # The units
 
@@ -255,10 +225,6 @@ class Session:
             evidence=str(setting.folder),
             reproduce=setting.reproduce,
         )
-
-
-def _failed(error: str) -> DetectorFacts:
-    return DetectorFacts(good=0, cases=0, missed=(), error=error, seconds=0.0, run="")
 
 
 def _untried(unit: Unit) -> UnitFacts:
