@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -88,7 +89,8 @@ def noticed(mutant: Mutant, result: TrialResult) -> bool:
 def row(mutant: Mutant, result: TrialResult) -> str:
     """One row of the report's table."""
     verdict = str(result.kind) if noticed(mutant, result) else f"{result.kind}: not noticed"
-    return f"| {mutant.name} | {mutant.file} | {verdict} | {result.title} | {result.seconds:.0f} |"
+    said = textwrap.shorten(result.title, 160, placeholder=" ...")
+    return f"| {mutant.name} | {mutant.file} | {verdict} | {said} | {result.seconds:.0f} |"
 
 
 def main() -> int:
