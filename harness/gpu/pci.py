@@ -33,8 +33,6 @@ class PciDevice:
     driver: str = ""
     #: None: no IOMMU translates for it.
     iommu_group: int | None = None
-    #: The firmware put the console on it.
-    boot_vga: bool = False
 
     @property
     def ident(self) -> str:
@@ -75,7 +73,6 @@ def pci_device(files: Files, address: str) -> PciDevice | None:
         cls=cls,
         driver=files.link(f"{folder}/driver") or "",
         iommu_group=_number(files.link(f"{folder}/iommu_group"), 10),
-        boot_vga=files.text(f"{folder}/boot_vga") == "1",
     )
 
 

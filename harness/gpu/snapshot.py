@@ -13,7 +13,7 @@ from harness.gpu.pci import DEVICES
 _FIND = ("find", "-L", DEVICES, "-mindepth", "2", "-maxdepth", "2")
 TEXTS = (
     *_FIND, "-type", "f",
-    "(", "-name", "vendor", "-o", "-name", "device", "-o", "-name", "class", "-o", "-name", "boot_vga", ")",
+    "(", "-name", "vendor", "-o", "-name", "device", "-o", "-name", "class", ")",
     "-exec", "grep", "-H", "", "{}", "+",
 )  # fmt: skip
 LINKS = (

@@ -176,11 +176,11 @@ def test_two_commands_say_of_this_machine_what_its_files_say() -> None:
 def test_a_snapshot_has_group_and_driver_of_a_gpu() -> None:
     """Synthetic: as find and grep print it for a GPU."""
     said = {
-        TEXTS: f"{DEVICES}/{GPU}/boot_vga:1\n{DEVICES}/{GPU}/class:0x030000\n"
+        TEXTS: f"{DEVICES}/{GPU}/class:0x030000\n"
         f"{DEVICES}/{GPU}/vendor:0x8086\n{DEVICES}/{GPU}/device:0xe20b\n",
         LINKS: f"{DEVICES}/{GPU}/driver ../../../../../../bus/pci/drivers/xe\n"
         f"{DEVICES}/{GPU}/iommu_group ../../../../../../kernel/iommu_groups/17\n",
     }
     assert pci_devices(snapshot(lambda argv: said[tuple(argv)])) == (
-        PciDevice(GPU, 0x8086, 0xE20B, 0x030000, "xe", 17, boot_vga=True),
+        PciDevice(GPU, 0x8086, 0xE20B, 0x030000, "xe", 17),
     )
