@@ -139,30 +139,34 @@ def of_lending(cache: Cache, out: Path) -> Iterator[Row]:
     yield "a card lent, and the harness killed", f"left with {left}", left == "vfio-pci"
 
 
+def rows(workshop: Workshop, out: Path) -> Iterator[Row]:
+    """All of the night, what needs no kernel of our own first."""
+    yield from of_lending(workshop.cache, out)
+    asked = experiment(IGT.at(workshop.cache, fresh=True))
+    tree = get_tree(asked.tree, workshop)
+    kernel = make_kernel(tree, asked.kernels["base"], (), "q35", workshop_for(asked, workshop))
+    yield of_kernel(kernel)
+    yield of_igt(asked, kernel, workshop, out)
+
+
 def main() -> int:
-    """Do all of it and write the report."""
+    """Do it and write the report after each row, so that a night cut short leaves what it has."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where evidence goes")
     out = parser.parse_args().out.resolve() / f"nightly-xe-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     out.mkdir(parents=True)
-    progress = PlainProgress(sys.stderr)
-    workshop = Workshop.at(default_cache_folder(), progress)
-    asked = experiment(IGT.at(workshop.cache, fresh=True))
-    tree_ = get_tree(asked.tree, workshop)
-    kernel = make_kernel(tree_, asked.kernels["base"], (), "q35", workshop_for(asked, workshop))
-    rows = [of_kernel(kernel), of_igt(asked, kernel, workshop, out)]
-    rows += of_lending(workshop.cache, out)
-    table = "".join(
-        f"| {what} | {said.replace('|', '/')} | {'yes' if good else 'NO'} |\n" for what, said, good in rows
-    )
     date = datetime.date.today().isoformat()
     text = (
         f"# Xe, night of {date}\n\n`ci/nightly/xe.py`: no GPU was here. Nothing below ran on real Xe "
-        f"hardware, nor behind a real IOMMU.\n\n| what | came to | as expected |\n|---|---|---|\n{table}"
+        "hardware, nor behind a real IOMMU.\n\n| what | came to | as expected |\n|---|---|---|\n"
     )
-    write_atomically(REPORTS / f"{date}-xe.md", text.encode())
+    all_good = True
+    for what, said, good in rows(Workshop.at(default_cache_folder(), PlainProgress(sys.stderr)), out):
+        text += f"| {what} | {said.replace('|', '/')} | {'yes' if good else 'NO'} |\n"
+        all_good = all_good and good
+        write_atomically(REPORTS / f"{date}-xe.md", text.encode())
     print(text)
-    return 0 if all(good for _, _, good in rows) else 1
+    return 0 if all_good else 1
 
 
 if __name__ == "__main__":
