@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -30,6 +31,9 @@ machine (nightly: nothing can be said), 130 interrupted"""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows less than UTF-8 is no defect
+            stream.reconfigure(errors="replace")
     words = sys.argv[1:] if argv is None else list(argv)
     arguments = parser().parse_args(words, argparse.Namespace(argv=words))
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -33,6 +37,9 @@ def test_a_step_that_fails_says_so() -> None:
     with pytest.raises(ValueError), PlainProgress(stream).step("boot"):
         raise ValueError
     assert "boot: failed after" in stream.getvalue()
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Terminal(io.StringIO):
@@ -150,3 +157,16 @@ def test_quiet_shows_results_alone() -> None:
 )
 def test_an_estimate_is_round(seconds: float, text: str) -> None:
     assert about(seconds) == text
+
+
+def test_a_locale_that_knows_ascii_only_gets_a_result_all_the_same() -> None:
+    environ = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    program = (
+        "from harness.cli import main; from harness.verbs import doctor\n"
+        "doctor.main = lambda given, shown: shown.result('what does not fit\\u2026') or 0\n"
+        "main(['doctor'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environ, capture_output=True, check=True
+    )
+    assert done.stdout == b"what does not fit?\n"
