@@ -14,7 +14,7 @@
 #include "program.h"
 #include "stressor.h"
 
-#define PROGRAM		"/hmm-tests"
+#define PROGRAM		"hmm-tests"
 #define DEVICE		"/dev/hmm_dmirror0"
 #define RESERVE		"/proc/sys/vm/nr_hugepages"
 
@@ -66,11 +66,28 @@ static void reserve_huge_pages(void)
 	close(fd);
 }
 
+/* The program beside this one, wherever that is. */
+static char *beside(const char *name)
+{
+	static char path[4096];
+	ssize_t length;
+	char *slash;
+
+	length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	path[length < 0 ? 0 : length] = '\0';
+	slash = strrchr(path, '/');
+	if (!slash)
+		slash = path;
+	snprintf(slash, sizeof(path) - (slash - path), "/%s", name);
+	return path;
+}
+
 static int hmm_tests_run(const struct scenario *scenario)
 {
-	char *const leave_out[] = { PROGRAM, "-T", "benchmark_thp_migration",
+	char *tests = beside(PROGRAM);
+	char *const leave_out[] = { tests, "-T", "benchmark_thp_migration",
 				    NULL };
-	char *const all[] = { PROGRAM, NULL };
+	char *const all[] = { tests, NULL };
 	struct program program = { .take = send_line };
 	int error, status;
 
@@ -83,7 +100,7 @@ static int hmm_tests_run(const struct scenario *scenario)
 	error = program_start(&program, parameters[BENCHMARK].value ? leave_out :
 								      all);
 	if (error) {
-		report_error("run", error, PROGRAM);
+		report_error("run", error, "%s", tests);
 		return EXIT_ENVIRONMENT;
 	}
 	error = progress_start(&progress);

@@ -33,9 +33,7 @@ def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = F
     for name, act in _means(box, used):
         try:
             with journal.step(name) as note:
-                act(note)
-                found = box.wait_until(lambda running: running.clean, Deadline.after(box.config.boot.up_s))
-                assert found  # nobody stops it
+                found = _wait_for(box, act(note))
                 note.detail = f"{note.detail}{': ' if note.detail else ''}it runs {found.release}"
                 method.disarm(box.shell())
                 return found
@@ -50,8 +48,8 @@ def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = F
     )
 
 
-def _means(box: Box, used: bool) -> list[tuple[str, Callable[[Note], None]]]:
-    means: list[tuple[str, Callable[[Note], None]]] = [
+def _means(box: Box, used: bool) -> list[tuple[str, Callable[[Note], Running | None]]]:
+    means: list[tuple[str, Callable[[Note], Running | None]]] = [
         *([] if used else [("look", lambda note: _look(box))]),
         ("reset over SSH", lambda note: _reset_over_ssh(box, note)),
     ]
@@ -60,6 +58,21 @@ def _means(box: Box, used: bool) -> list[tuple[str, Callable[[Note], None]]]:
     if box.power:
         means.append(("power cycle", lambda note: _power(box, note)))
     return means
+
+
+def _wait_for(box: Box, before: Running | None) -> Running:
+    """The box once it is clean; InfraError if what it ran before still runs after a while."""
+    gone_by = Deadline.after(_GONE_S)
+
+    def wanted(running: Running) -> bool:
+        same = before is not None and running.boot_id == before.boot_id
+        if same and gone_by.expired:
+            raise InfraError("it runs on")
+        return running.clean and not same
+
+    found = box.wait_until(wanted, Deadline.after(box.config.boot.up_s))
+    assert found  # nobody stops it
+    return found
 
 
 def _look(box: Box) -> None:
@@ -71,33 +84,17 @@ def _look(box: Box) -> None:
         raise InfraError(f"it runs {found.release} for a trial")
 
 
-def _reset_over_ssh(box: Box, note: Note) -> None:
+def _reset_over_ssh(box: Box, note: Note) -> Running:
     before = box.running()
     shell = box.shell()
     try:
         shell.run(["sync"], Deadline.after(_SYNC_S))
     except InfraError:
         note.detail = "sync did not end"
-    with contextlib.suppress(InfraError):
-        shell.run(["tee", "/proc/sysrq-trigger"], Deadline.after(2.0), send=b"b")
+    with contextlib.suppress(InfraError):  # the connection does not outlive it
+        shell.run(["tee", "/proc/sysrq-trigger"], Deadline.after(_GONE_S), send=b"b")
     box.disconnect()
-    _check_gone(box, before)
-
-
-def _check_gone(box: Box, before: Running) -> None:
-    """InfraError if the same boot still answers after a while."""
-
-    def answers() -> bool:
-        try:
-            return box.running(5.0).boot_id == before.boot_id
-        except HarnessError:
-            box.disconnect()
-            return False
-
-    limit = Deadline.after(_GONE_S)
-    while answers():
-        if limit.expired:
-            raise InfraError("it runs on")
+    return before
 
 
 def _sysrq(box: Box, note: Note) -> None:
