@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A night as text and as Markdown: what is worse, what else somebody should see to, and all that was run."""
+"""A night as text: what is worse, what else somebody should see to, and all that was run."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from harness.display import elapsed
 from harness.layout import Part, Prose, Table, Whole
-from harness.plain import plain
 from harness.results.night import Finding, NightCell, NightResult
 from harness.results.runfolder import arm_of
 
-#: Whatever makes Markdown or HTML of a text.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|&~]")
-_MARK = {"nothing_new": "✅", "regression": "❌", "not_judged": "❔"}
-_KINDS = {
+#: What a finding is called.
+KINDS = {
     "new_failure": "new failure",
     "expired": "known issue expired",
     "build": "does not build or come up",
@@ -31,37 +27,15 @@ HEAD = ("tree", "scenario", "kernel", "guest", "fail", "95 % interval", "says")
 def night_parts(done: NightResult) -> list[Part]:
     """The report for a terminal, a mail, a log."""
     parts: list[Part] = [f"verdict: {done.verdict}", Prose(done.reason)]
-    for title, findings in _sections(done):
+    for title, findings in sections(done):
         parts += ["", f"  {title}"]
         for finding in findings:
             parts += _finding_parts(finding)
-    for title, items in _lists(done):
+    for title, items in lists(done):
         parts += ["", f"  {title}", *(Prose(item, 4, 6) for item in items)]
     if done.cells:
         parts += ["", Table([HEAD, *map(_row, done.cells)])]
-    return [*parts, "", *(Whole(f"  {name:12} ", words) for name, words in _facts(done))]
-
-
-def night_markdown(done: NightResult) -> str:
-    """The report as GitHub-flavoured Markdown."""
-    word = done.verdict.replace("_", " ")
-    lines = [f"# {_MARK[done.verdict]} Night of {done.night}, {_inline(done.name)}: {word}", ""]
-    lines += [_inline(done.reason), ""]
-    for title, findings in _sections(done):
-        lines += [f"## {title.capitalize()}", ""]
-        for finding in findings:
-            lines += [f"- **{_inline(finding.where)}**: {_KINDS[finding.kind]}: {_inline(finding.said)}"]
-            lines += [f"  - {_inline(finding.signature)}"] if finding.signature else []
-            lines += [f"  - {_inline(words)}" for words in _ends(finding)]
-            lines += ["", "  ```sh", f"  {plain(finding.bisect)}", "  ```"] if finding.bisect else []
-        lines.append("")
-    for title, items in _lists(done):
-        lines += [f"## {title.capitalize()}", "", *(f"- {_inline(item)}" for item in items), ""]
-    if done.cells:
-        rows = [f"| {' | '.join(map(_inline, row))} |" for row in (HEAD, *map(_row, done.cells))]
-        lines += ["## All of it", "", rows[0], f"|{' --- |' * len(HEAD)}", *rows[1:], ""]
-    lines += [f"- {name}: {_inline(words)}" for name, words in _facts(done)]
-    return "\n".join(lines) + "\n"
+    return [*parts, "", *(Whole(f"  {name:12} ", words) for name, words in facts(done))]
 
 
 def night_rows(done: NightResult) -> tuple[tuple[str, ...], ...]:
@@ -69,13 +43,13 @@ def night_rows(done: NightResult) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             "worse" if finding.worse else "better",
-            _KINDS[finding.kind],
+            KINDS[finding.kind],
             finding.where,
             finding.said,
             finding.signature,
             finding.bisected or finding.bisect or finding.no_bisect,
         )
-        for _, findings in _sections(done)
+        for _, findings in sections(done)
         for finding in findings
     )
 
@@ -85,7 +59,7 @@ def cell_rows(done: NightResult) -> tuple[tuple[str, ...], ...]:
     return tuple(map(_row, done.cells))
 
 
-def _sections(done: NightResult) -> Iterator[tuple[str, list[Finding]]]:
+def sections(done: NightResult) -> Iterator[tuple[str, list[Finding]]]:
     worse = [finding for finding in done.findings if finding.worse]
     better = [finding for finding in done.findings if not finding.worse]
     for title, found in (("worse", worse), ("still failing", list(done.still)), ("better", better)):
@@ -93,7 +67,7 @@ def _sections(done: NightResult) -> Iterator[tuple[str, list[Finding]]]:
             yield title, found
 
 
-def _lists(done: NightResult) -> Iterator[tuple[str, list[str]]]:
+def lists(done: NightResult) -> Iterator[tuple[str, list[str]]]:
     known = [
         f"{seen.where}: {seen.trials} of {seen.answered} trials: {seen.signature} ({seen.link})"
         for seen in done.known
@@ -110,12 +84,12 @@ def _lists(done: NightResult) -> Iterator[tuple[str, list[str]]]:
 
 
 def _finding_parts(finding: Finding) -> list[Part]:
-    said = [f"{_KINDS[finding.kind]}: {finding.said}", finding.signature, *_ends(finding)]
+    said = [f"{KINDS[finding.kind]}: {finding.said}", finding.signature, *ends(finding)]
     parts: list[Part] = [Prose(finding.where, 4, 6), *(Prose(words, 6, 8) for words in said if words)]
     return [*parts, *([Whole("      $ ", finding.bisect)] if finding.bisect else [])]
 
 
-def _ends(finding: Finding) -> Iterator[str]:
+def ends(finding: Finding) -> Iterator[str]:
     if finding.good and finding.good != finding.bad:
         yield f"clean at {arm_of(finding.good)}, tonight at {arm_of(finding.bad)}"
     if finding.bisected:
@@ -134,19 +108,12 @@ def _row(cell: NightCell) -> tuple[str, ...]:
     return (cell.tree, cell.label, cell.kernel, guest, often, span, says)
 
 
-def _facts(done: NightResult) -> list[tuple[str, str]]:
+def facts(done: NightResult) -> list[tuple[str, str]]:
     found = done.detectors
-    facts = [("night", f"{done.night}, {done.name} on {done.target}")]
-    facts += [
-        ("self-test", f"{found.good} of {found.cases} as expected" if found and found.cases else "none")
-    ]
+    rows = [("night", f"{done.night}, {done.name} on {done.target}")]
+    rows += [("self-test", f"{found.good} of {found.cases} as expected" if found and found.cases else "none")]
     before = f"{', '.join(done.compared)} (of {done.nights})" if done.compared else "no earlier night"
-    facts += [("compared", f"with {before}; false alarms in {done.false_alarm:.2g} of nights at most")]
-    facts += [("tree", f"{tree.name}: {tree.error or tree.source}") for tree in done.trees]
-    facts += [("evidence", done.evidence), ("again", done.reproduce)]
-    return [*facts, ("took", f"{elapsed(done.seconds)} of {done.budget_minutes:g} min")]
-
-
-def _inline(text: str) -> str:
-    """Text that stays text: on one line, with every special character escaped."""
-    return _SPECIAL.sub(lambda found: f"\\{found[0]}", " ".join(plain(text).split()))
+    rows += [("compared", f"with {before}; false alarms in {done.false_alarm:.2g} of nights at most")]
+    rows += [("tree", f"{tree.name}: {tree.error or tree.source}") for tree in done.trees]
+    rows += [("evidence", done.evidence), ("again", done.reproduce)]
+    return [*rows, ("took", f"{elapsed(done.seconds)} of {done.budget_minutes:g} min")]

@@ -124,9 +124,10 @@ class Summary:
     #: Scenario parameters that differ from their defaults, as words of a command line.
     settings: str
     arms: tuple[Arm, ...]
-    #: Of a comparison, or a matrix, that has come to its end.
+    #: Of a comparison, a matrix or a night that has come to its end.
     compared: CompareResult | None
     matrix: MatrixResult | None
+    night: NightResult | None
 
     @property
     def shown(self) -> TrialResult | None:
@@ -147,22 +148,27 @@ def summarize(run: RunRecord) -> Summary:
     result = run.result
     compared = read_as(CompareResult, result, where) if run.verb == "compare" and result is not None else None
     matrix = read_as(MatrixResult, result, where) if run.verb == "matrix" and result is not None else None
-    headline, reason, standing = _end(run, compared or matrix, where)
+    night = read_as(NightResult, result, where) if run.verb == "nightly" and result is not None else None
+    headline, reason, standing = _end(run, compared or matrix or night, where)
     scenario = next((str(trial.facts.get("scenario", "")) for trial in run.trials), "")
     if not scenario and run.experiment:
         scenario = run.experiment.scenario
     given = run.experiment.set if run.experiment else {}
     settings = " ".join(f"{name}={value}" for name, value in given.items())
     arms = _arms(run, compared, scenario)
-    return Summary(run, headline, reason, standing, scenario, settings, arms, compared, matrix)
+    return Summary(run, headline, reason, standing, scenario, settings, arms, compared, matrix, night)
 
 
-def _end(run: RunRecord, read: CompareResult | MatrixResult | None, where: str) -> tuple[str, str, Standing]:
+def _end(
+    run: RunRecord, read: CompareResult | MatrixResult | NightResult | None, where: str
+) -> tuple[str, str, Standing]:
     result = run.result
     if isinstance(read, CompareResult):
         return read.verdict, read.reason, _COMPARED.get(read.verdict, "open")
     if isinstance(read, MatrixResult):
         return _cells(read)
+    if isinstance(read, NightResult):
+        return read.verdict, read.reason, _NIGHTS[read.verdict]
     if result is None:
         return run.standing, run.error or "the run has not come to its end", "open"
     match run.verb:
@@ -188,9 +194,6 @@ def _end(run: RunRecord, read: CompareResult | MatrixResult | None, where: str) 
                 else "every failure is reported as it is"
             )
             return f"{good} of {len(tested.cases)} as expected", missed, "bad" if tested.missed else "good"
-        case "nightly":
-            night = read_as(NightResult, result, where)
-            return night.verdict, night.reason, _NIGHTS[night.verdict]
         case _:
             return str(result.get("verdict", run.state)), str(result.get("reason", "")), "open"
 

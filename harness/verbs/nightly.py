@@ -28,10 +28,10 @@ from harness.nightly.notify import notify
 from harness.nightly.session import Session, Setting
 from harness.nightly.units import tree_facts, units_of
 from harness.results.database import opened
+from harness.results.formats.night import night_markdown
 from harness.results.formats.options import Options
 from harness.results.html.report import html
 from harness.results.night import NightResult, NightTreeFacts
-from harness.results.nighttext import night_markdown
 from harness.results.queries import evening_of, records
 from harness.results.reading import load_run
 from harness.results.runfolder import (

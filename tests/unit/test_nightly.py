@@ -9,6 +9,7 @@ import json
 import re
 import sqlite3
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -94,7 +95,21 @@ def test_what_a_night_leaves_is_as_described_and_shown_again(room: Room, capsys:
     assert "# ❌ Night of" in markdown and f"```sh\n  {printed['findings'][0]['bisect']}\n" in markdown
     assert "What differs" in page and "new failure" in page and "mainline" in page
     assert main(["export", str(folder), "--format", "junit"]) == 0
-    assert 'failures="1"' in capsys.readouterr().out
+    suites = ElementTree.fromstring(capsys.readouterr().out)
+    marks = {
+        (case.get("classname"), case.get("name", "").split(":")[0]): [child.tag for child in case]
+        for case in suites.iter("testcase")
+        if case.get("name") != "verdict"
+    }
+    assert marks == {
+        ("mainline", "trylock-starvation"): ["failure"],
+        ("mainline", "churn"): ["system-out"],
+        ("stable", "trylock-starvation"): ["system-out"],
+        ("stable", "churn"): ["system-out"],
+    }
+    assert printed["findings"][0]["bisect"] in "".join(suites.itertext())
+    assert main(["export", str(folder), "--format", "markdown"]) == 0
+    assert capsys.readouterr().out == markdown
 
 
 def test_without_the_control_nothing_is_said(room: Room) -> None:

@@ -13,7 +13,9 @@ from xml.etree import ElementTree
 from harness.plain import plain
 from harness.results.cases import case_text, trial_cases
 from harness.results.formats.evidence import evidence_text, trial_title
+from harness.results.formats.night import night_cases
 from harness.results.formats.options import Options
+from harness.results.night import NightResult
 from harness.results.reading import RunRecord, TrialRecord
 from harness.results.summary import Arm, Mark, Summary, summarize
 from harness.watch.ktap import CaseStatus
@@ -44,6 +46,7 @@ def junit(run: RunRecord, options: Options) -> str:
     """The run as a `testsuites` document."""
     summary = summarize(run)
     suites = [_suite(arm.name, _cases(summary, arm), arm) for arm in summary.arms]
+    suites += _nights(summary.night) if summary.night else []
     suites.append(_suite(run.verb, [_verdict(summary)]))
     top = ElementTree.Element("testsuites", name=_text(f"hmm-harness {run.verb} {summary.scenario}".strip()))
     for count in ("tests", "failures", "errors", "skipped"):
@@ -115,6 +118,18 @@ def _case(summary: Summary, arm: Arm, trial: TrialRecord) -> Element:
     ]
     ElementTree.SubElement(case, "system-out").text = _text("\n".join(lines))
     return case
+
+
+def _nights(done: NightResult) -> list[Element]:
+    """A suite for each tree, a case for each candidate: it fails if something is worse tonight."""
+    suites: dict[str, list[Element]] = {}
+    for found in night_cases(done):
+        case = ElementTree.Element("testcase", classname=_text(found.tree), name=_text(found.name))
+        tag = {"passed": "system-out", "failed": "failure", "silent": "error"}[found.standing]
+        about = {"type": found.kind, "message": _text(found.said.splitlines()[0])} if found.kind else {}
+        ElementTree.SubElement(case, tag, about).text = _text(found.said)
+        suites.setdefault(found.tree, []).append(case)
+    return [_suite(tree, cases) for tree, cases in suites.items()]
 
 
 def _verdict(summary: Summary) -> Element:

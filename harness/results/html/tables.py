@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.plain import plain
-from harness.results.night import NightResult
 from harness.results.nighttext import HEAD, cell_rows, night_rows
 from harness.results.report import case_words, tested_row
 from harness.results.runfolder import RECORD
@@ -33,8 +32,8 @@ def tables(summary: Summary) -> tuple[Listing, ...]:
         found = read_as(BisectResult, run.result, where)
         rows = tuple(tuple(map(plain, tested_row(found, kernel))) for kernel in found.tested)
         return (Listing("Kernels tested", ("kernel", "trials", "bug", "verdict", "had in", "title"), rows),)
-    if run.verb == "nightly":
-        night = read_as(NightResult, run.result, where)
+    night = summary.night
+    if night:
         differs = tuple(tuple(map(plain, row)) for row in night_rows(night))
         cells = tuple(tuple(map(plain, row)) for row in cell_rows(night))
         listed = (
