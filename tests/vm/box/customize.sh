@@ -31,3 +31,10 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
     proc-sys-fs-binfmt_misc.automount; do
     ln -sf /dev/null "$1/etc/systemd/system/$unit"
 done
+
+# Each is a process at every boot, for what this box does not have.
+mkdir -p "$1/etc/systemd/system-generators"
+for generator in cryptsetup debug getty gpt-auto hibernate-resume integritysetup rc-local run system-update sysv \
+    veritysetup; do
+    ln -sf /dev/null "$1/etc/systemd/system-generators/systemd-$generator-generator"
+done

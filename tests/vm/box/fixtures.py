@@ -14,6 +14,7 @@ from harness.experiment.options import Workshop
 
 from .box import Box, Installed, box_in_lab
 from .image import box_disk
+from .login import login
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +27,14 @@ def installed(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def the_box(installed: Installed) -> Iterator[Box]:
-    """One box for all tests: whoever uses it next has to put right what the one before left."""
+    """One box for all tests, up; whoever uses it next has to put right what the one before left."""
     # Not below pytest's own folder: a socket's path has to be short.
     with (
         tempfile.TemporaryDirectory(prefix="box-") as name,
         box_in_lab(installed, Path(name) / "box", Deadline.after(60)) as box,
     ):
+        with login(box):
+            pass
         yield box
 
 

@@ -16,8 +16,8 @@ from .box import Box
 
 # A box that is not up yet is no error to report, least of all with a trace.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-#: From the switch to a login; ten times what it takes on a quiet machine.
-UP_S = 180.0
+#: From the switch to a login; twenty times what it takes on a quiet machine.
+UP_S = 240.0
 
 
 @contextlib.contextmanager
