@@ -264,8 +264,9 @@ def _keep_evidence(plan: TrialPlan, guest: Guest, observed: Observed, outcome: O
         memory_s=IMAGE_LIMIT_S if plan.image_mb else 0.0, memory_bytes=plan.image_mb * 1024 * 1024
     )
     if plan.stage.box:
-        # A real line: the stacks of 200 tasks take 20 s at 115200 bit/s.
-        limits = replace(limits, answer_s=60.0, quiet_s=1.0)
+        # A real line: the stacks of 200 tasks take 20 s at 115200 bit/s. After a panic nobody answers.
+        answer_s = 1.0 if outcome.kind is OutcomeKind.PANIC else 60.0
+        limits = replace(limits, answer_s=answer_s, quiet_s=1.0)
     table = SymbolTable.load(plan.kernel.build.system_map)
     known = observed.diagnosis if observed.diagnosis and observed.diagnosis.proof != "none" else None
     # The outcome is known: it must not be lost with the evidence.

@@ -65,7 +65,7 @@ class Recorder:
                 line = json.dumps({"host_s": host_s, "line": text}, ensure_ascii=False)
                 self._write(AGENT, line.encode("utf-8", errors="backslashreplace") + b"\n")
             case Sample():
-                self._write(SAMPLES, _sample_line(event).encode())
+                self._write(SAMPLES, sample_line(event).encode())
             case GuestEnded():
                 self._write_guest(event)
 
@@ -135,7 +135,8 @@ def agent_lines(folder: Path) -> Iterator[AgentLine]:
         yield AgentLine(row["host_s"], row["line"])
 
 
-def _sample_line(sample: Sample) -> str:
+def sample_line(sample: Sample) -> str:
+    """A look at the CPUs as a line of `samples.jsonl`."""
     cpus = [[cpu.cpu, f"{cpu.rip:x}", cpu.cpl, cpu.halted, cpu.run_s, cpu.wait_s] for cpu in sample.cpus]
     row = {"host_s": sample.host_s, "running": sample.running, "cpus": cpus}
     return json.dumps(row, separators=(",", ":")) + "\n"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.target.protocol import Sample
+from harness.target.recording import SAMPLES, sample_line
 from tests.unit.runroom import comparison
 from tests.unit.schemas import folder_defects
 
@@ -26,6 +28,13 @@ def test_a_run_says_which_box_it_was_on(tmp_path: Path) -> None:
     assert record["provenance"]["kernel"]["file"] == "bzImage"
     assert record["provenance"]["boot"]["build_id"]
     assert folder_defects(folder) == []
+    # That it could be heard is all that is known of its CPUs.
+    samples = [Sample(1.0 + n / 2, True, ()) for n in range(20)]
+    with (trial.parent / SAMPLES).open("a") as sink:
+        sink.writelines(sample_line(sample) for sample in samples)
+    for format in ("html", "junit", "markdown", "jsonl"):
+        assert main(["export", str(folder), "--format", format, "-o", str(tmp_path / format)]) == 0
+    assert "box lab1" in (tmp_path / "html").read_text()
 
 
 def test_a_target_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

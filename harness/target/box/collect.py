@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.deadline import Deadline
 from harness.disk import disk_errors, write_atomically
+from harness.errors import InfraError
 from harness.target.box.journal import Journal
 from harness.target.box.machine import Box
 
@@ -16,9 +17,11 @@ _PSTORE = ("/sys/fs/pstore", "/var/lib/systemd/pstore")
 _ASK_S = 20.0
 
 
-def kernel_log(box: Box, folder: Path, journal: Journal) -> None:
-    """`dmesg.txt` of the kernel that still runs, if it answers."""
+def kernel_log(box: Box, boot_id: str, folder: Path, journal: Journal) -> None:
+    """`dmesg.txt` of the test kernel, if it runs still and answers."""
     with journal.attempt("dmesg") as note:
+        if box.running().boot_id != boot_id:
+            raise InfraError("the test kernel does not run any more")
         said = box.shell(5.0).run(["dmesg"], Deadline.after(_ASK_S))
         write_atomically(folder / "dmesg.txt", said.out.encode())
         note.detail = f"{len(said.out.splitlines())} lines"

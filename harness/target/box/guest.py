@@ -43,6 +43,11 @@ _NETWORK_S = 60.0
 _TICK_S = 0.5
 
 
+def capabilities_of(box: Box) -> Capabilities:
+    """Nobody looks into a box; it can be ended for certain if it has a power switch."""
+    return Capabilities(vcpu_samples=False, memory_image=False, nmi=False, power=box.power is not None)
+
+
 class BoxGuest:
     """A box between its start and its stop. One thread brings it up and listens to the agent."""
 
@@ -57,7 +62,8 @@ class BoxGuest:
         self._journal = journal
         self._stop = threading.Event()
         self._listened = False
-        self._boot_id = ""
+        #: Of the test kernel, once it runs.
+        self.boot_id = ""
         self._pid = ""
         #: Silence is the guest's own doing, as far as is known.
         self._audible = True
@@ -78,7 +84,7 @@ class BoxGuest:
     @property
     def capabilities(self) -> Capabilities:
         """See `Guest.capabilities`."""
-        return Capabilities(vcpu_samples=False, memory_image=False, nmi=False, power=True)
+        return capabilities_of(self._box)
 
     @property
     def now_s(self) -> float:
@@ -153,7 +159,7 @@ class BoxGuest:
             shell = self._bring_up(before)
             if shell:
                 how = self._listen(shell)
-        except _Lost as lost:
+        except (_Lost, Unreachable) as lost:
             how, why = "lost", lost.message
         except HarnessError as error:
             self._stream.fail(error)
@@ -191,7 +197,7 @@ class BoxGuest:
                 raise _Lost(
                     f"box {self._box.name} came up on {found.release}, not on the kernel it was given"
                 )
-        self._boot_id = found.boot_id
+        self.boot_id = found.boot_id
         self._log.kernel_runs()
         shell = self._box.shell()
         with self._journal.step("kernel") as note:
@@ -275,7 +281,7 @@ class BoxGuest:
                     raise _Lost(why) from error
                 self._stop.wait(1.0)
                 continue
-            if found.boot_id != self._boot_id:
+            if found.boot_id != self.boot_id:
                 raise _Lost(f"box {self._box.name} booted by itself: it runs {found.release}")
             if isinstance(lost, Unreachable) or finding:
                 self._journal.note("SSH", "the connection stands again")

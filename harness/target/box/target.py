@@ -16,7 +16,7 @@ from harness.errors import HarnessError, InfraError, UserError
 from harness.target.box.bootmethod import BootMethod, boot_method, root_argument
 from harness.target.box.collect import kernel_log, left_behind, survivors
 from harness.target.box.config import BoxConfig
-from harness.target.box.guest import BoxGuest
+from harness.target.box.guest import BoxGuest, capabilities_of
 from harness.target.box.install import install, kernel_path
 from harness.target.box.journal import Journal
 from harness.target.box.machine import TOKEN
@@ -31,8 +31,6 @@ _AROUND_S = 60.0
 class BoxTarget:
     """Boots plans on one box. Nobody else does until it is closed, or this process ends."""
 
-    capabilities = Capabilities(vcpu_samples=False, memory_image=False, nmi=False, power=True)
-
     def __init__(self, config: BoxConfig) -> None:
         """InfraError if another harness has the box, or its console cannot be opened."""
         self._journal: Journal | None = None
@@ -41,6 +39,11 @@ class BoxTarget:
             self._held = stack.pop_all()
         self.config = self.box.config
         self._method: BootMethod = boot_method(config.boot.method)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Target.capabilities`."""
+        return capabilities_of(self.box)
 
     @property
     def start_s(self) -> float:
@@ -103,7 +106,7 @@ class BoxTarget:
         evidence = folder / FOLDER
         wanted = evidence.is_dir()
         if wanted:
-            kernel_log(self.box, evidence, journal)
+            kernel_log(self.box, guest.boot_id, evidence, journal)
         bring_back(self.box, self._method, journal, used=True)
         if wanted:
             survivors(self.box, before, evidence, journal)
