@@ -276,3 +276,5 @@ _TEXTS: Mapping[str, Callable[[Result, Sequence[TrialResult], Path], Sequence[Pa
     "matrix": _matrix,
     "nightly": _nightly,
 }
+#: The verbs whose reports are known.
+REPORTED = tuple(_TEXTS)
