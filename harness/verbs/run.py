@@ -8,10 +8,11 @@ import contextlib
 import json
 
 from harness.arguments import command_of, patch_files
-from harness.display import Display
+from harness.display import Display, elapsed
 from harness.experiment.report import trial_json
 from harness.experiment.stage import box_of, check_target
 from harness.experiment.trial import fingerprint, plan_trial, run_trial
+from harness.results.estimate import Estimate
 from harness.results.repeats import repeated
 from harness.results.runfolder import keep_patches, make_run_folder, run_facts, write_experiment
 from harness.scenario.catalogue import scenario_values
@@ -45,7 +46,11 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         repeats.check({arguments.kernel: fingerprint(kernel)})
         plan = plan_trial(experiment, arguments.kernel, 1, kernel, stage, again)
         update("running", tree=kernel.build.tree)
-        with kept_in(folder, display), display.step(f"trial of {scenario.name} on {arguments.kernel}"):
+        usual_s = Estimate.of(arguments.store).left_s([(scenario.name, arguments.kernel)])
+        title = f"trial of {scenario.name} on {arguments.kernel}"
+        with kept_in(folder, display), display.step(title) as step:
+            if usual_s:
+                step.update(f"earlier ones took {elapsed(usual_s)}")
             result = run_trial(plan, folder)
         report = conclude(folder, "run", result.as_json(), [result], update)
     display.result(*report)
