@@ -16,7 +16,8 @@ from harness.gpu.sysfs import LocalFiles
 from harness.gpu.vfio import preflight
 from harness.results.database import opened
 from harness.target.accel import known_answer
-from harness.target.box.config import load_box
+from harness.target.box.config import BoxConfig, load_box
+from harness.target.box.console import ConsoleClosed
 from harness.target.box.opened import held_box
 from harness.target.box.preflight import examine
 from harness.target.machine import pick_machine
@@ -30,8 +31,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if qemu:
         found = [_gpu(), *([_lendable(qemu.vfio)] if qemu.vfio else [])]
     elif arguments.target:
-        with held_box(load_box(arguments.target)) as box:
-            found = list(examine(box))
+        found = _box(load_box(arguments.target))
     else:
         found = findings(cache, arguments.out.resolve(), lambda: _kvm(cache), lambda: _store(arguments.store))
     display.close()
@@ -46,6 +46,16 @@ def _line(finding: Finding) -> str:
     mark = {True: "ok", False: "MISSING" if finding.needed else "absent", None: "unknown"}[finding.ok]
     mend = f"  -> {finding.mend}" if finding.ok is not True and finding.mend else ""
     return f"{mark:7} {finding.what}: {finding.detail}{mend}"
+
+
+def _box(config: BoxConfig) -> list[Finding]:
+    try:
+        with held_box(config) as box:
+            return list(examine(box))
+    except ConsoleClosed as error:
+        with held_box(config.model_copy(update={"console": None})) as box:
+            others = [finding for finding in examine(box) if finding.what != "console"]
+        return [*others, Finding("console", False, error.message, error.hint)]
 
 
 def _gpu() -> Finding:

@@ -24,13 +24,17 @@ _CHUNK = 65536
 _HELP = rb"sysrq: HELP"
 
 
+class ConsoleClosed(InfraError):
+    """The console cannot be opened."""
+
+
 class BoxConsole:
     """An open console. What it says goes to one listener at a time, in the reader's thread."""
 
     def __init__(
         self, name: str, config: ConsoleConfig, note: Callable[[str], None] = lambda text: None
     ) -> None:
-        """Opens it. InfraError if that is impossible now; later it is tried again and again.
+        """Opens it. ConsoleClosed if that is impossible now; later it is tried again and again.
 
         `note` hears when it is closed or open again.
         """
@@ -115,7 +119,7 @@ class BoxConsole:
             return open_link(self._name, self._config)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise InfraError(
+            raise ConsoleClosed(
                 f"box {self._name}: cannot open the console: {why}", hint="is somebody else connected to it?"
             ) from error
 

@@ -21,7 +21,7 @@ def held_box(config: BoxConfig, console_note: Callable[[str], None] = lambda tex
     """A box that no other harness of this user has by now, with its console open.
 
     `console_note` hears when the console is closed, or open again. InfraError if another harness has the box,
-    or its console cannot be opened.
+    ConsoleClosed if its console cannot be opened.
     """
     with contextlib.ExitStack() as stack:
         power: PowerSwitch | None = None

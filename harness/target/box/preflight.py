@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 from harness.gpu.pci import gpu_finding, pci_devices
 from harness.gpu.snapshot import snapshot
 from harness.target.box.bootmethod import boot_method, root_argument
+from harness.target.box.console import BoxConsole
 from harness.target.box.machine import Box
 from harness.target.box.ssh import Shell
 
@@ -29,8 +30,9 @@ PROGRAMS = {
     "find": "findutils",
     "findmnt": "util-linux",
     "dmesg": "util-linux",
-    "reboot": "systemd-sysv",
 }
+#: What else a boot method needs.
+FOR_METHOD = {"grub-reboot": {"reboot": "systemd-sysv"}}
 _ASK_S = 30.0
 _MARK_S = 5.0
 #: For a kernel, its module and the programs, MiB.
@@ -45,21 +47,25 @@ def examine(box: Box) -> Iterator[Finding]:
         running = box.running()
     except HarnessError as error:
         yield Finding("SSH", False, error.message, error.hint or "is it switched on, and on the network?")
+        if box.console:
+            yield _look(
+                "console", lambda: _kernel_answers(box.console), "the kernel hangs, or it is another line"
+            )
         yield from _outside(box)
         return
     state = "" if running.clean else ", used by a trial: the next one puts it right"
     yield Finding("SSH", True, f"{box.ssh.user}@{box.ssh.host}, Linux {running.release}{state}")
-    root = shell.run(["id", "-u"], _soon(), check=False)
-    if root.out.strip() != "0":
-        said = root.err.strip() or f"uid {root.out.strip()}"
-        yield Finding("root", False, said, "`sudo: true`, and NOPASSWD for this user in /etc/sudoers.d")
+    root = _look(
+        "root", lambda: _root(box, shell), "`sudo: true`, and NOPASSWD for this user in /etc/sudoers.d"
+    )
+    yield root
+    if not root.ok:
         yield from _outside(box)
         return
-    yield Finding("root", True, "by sudo" if box.ssh.sudo else "logs in as root")
     yield _look("distribution", lambda: _distribution(shell), "")
     yield _look("processor", lambda: _processor(shell), "the programs for the box are x86-64")
     yield _look("memory", lambda: _memory(shell), f"trials need {_MEMORY_GIB:g} GiB")
-    yield _look("programs", lambda: _programs(shell), "install what is missing on the box")
+    yield _look("programs", lambda: _programs(box, shell), "install what is missing on the box")
     yield _look("room", lambda: _room(box, shell), f"free {_ROOM_MIB} MiB below {box.config.folder}")
     yield _boot(box, shell)
     yield _gpu(box, shell)
@@ -91,6 +97,13 @@ def _look(what: str, ask: Callable[[], tuple[bool, str]], mend: str) -> Finding:
     return Finding(what, ok, detail, mend)
 
 
+def _root(box: Box, shell: Shell) -> tuple[bool, str]:
+    said = shell.run(["id", "-u"], _soon(), check=False)
+    if said.out.strip() == "0":
+        return True, "by sudo" if box.ssh.sudo else "logs in as root"
+    return False, said.err.strip() or f"uid {said.out.strip()}"
+
+
 def _distribution(shell: Shell) -> tuple[bool, str]:
     said = shell.run(["cat", "/etc/os-release"], _soon()).out
     found = re.search(r'^PRETTY_NAME="?(.*?)"?$', said, re.MULTILINE)
@@ -109,11 +122,12 @@ def _memory(shell: Shell) -> tuple[bool, str]:
     return total >= _MEMORY_GIB * 0.9, f"{total:.1f} GiB"
 
 
-def _programs(shell: Shell) -> tuple[bool, str]:
+def _programs(box: Box, shell: Shell) -> tuple[bool, str]:
+    needed = PROGRAMS | FOR_METHOD.get(box.config.boot.method, {})
     script = 'for name; do command -v "$name" >/dev/null || echo "$name"; done'
-    missing = shell.run(["sh", "-c", script, "sh", *PROGRAMS], _soon()).out.split()
-    names = [f"{name} ({PROGRAMS[name]})" for name in missing]
-    return not missing, f"missing: {', '.join(names)}" if missing else f"all {len(PROGRAMS)} are there"
+    missing = shell.run(["sh", "-c", script, "sh", *needed], _soon()).out.split()
+    names = [f"{name} ({needed[name]})" for name in missing]
+    return not missing, f"missing: {', '.join(names)}" if missing else f"all {len(needed)} are there"
 
 
 def _room(box: Box, shell: Shell) -> tuple[bool, str]:
@@ -146,6 +160,11 @@ def _gpu(box: Box, shell: Shell) -> Finding:
         return gpu_finding(pci_devices(snapshot(run)), box.config.gpu)
     except HarnessError as error:
         return Finding("GPU", False, error.message, error.hint, needed=False)
+
+
+def _kernel_answers(console: BoxConsole | None) -> tuple[bool, str]:
+    there = console is not None and console.kernel_answers(_MARK_S)
+    return there, f"a kernel {'answers' if there else 'does not answer'} SysRq h"
 
 
 def _console(box: Box, shell: Shell) -> Finding:

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""doctor --target, against this machine's user space."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.cli import main
+from tests.unit.boxroom import ssh_server
+
+
+def found(capsys: pytest.CaptureFixture[str], file: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+    status = main(["doctor", "--target", str(file), "--json"])
+    return status, {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+
+
+def test_each_thing_and_how_to_mend_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "depmod").symlink_to("/bin/true")  # where the tests run there need be none
+    with ssh_server(tmp_path, PATH=f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin") as server:
+        box = {
+            "name": "lab1",
+            "ssh": {**server.ssh.model_dump(), "sudo": False},
+            "console": {"tcp": "127.0.0.1:1"},
+            "power": {"cycle": ["true"], "status": ["echo", "it is", "on"]},
+            "boot": {"method": "none"},
+            "folder": str(tmp_path / "box"),
+        }
+        file = tmp_path / "lab1.yaml"
+        file.write_text(yaml.safe_dump(box))
+        status, findings = found(capsys, file)
+        assert status == 3
+        assert [findings[what]["ok"] for what in ("SSH", "programs", "room")] == [True] * 3, findings
+        assert findings["power"]["detail"] == "it is on"
+        assert findings["boot by none"]["ok"]
+        assert "cannot open the console: Connection refused" in findings["console"]["detail"]
+        assert findings["console"]["mend"]
+        del box["console"]
+        file.write_text(yaml.safe_dump(box))
+        status, findings = found(capsys, file)
+        assert (status, findings["console"]["needed"]) == (0, False)
+    status, findings = found(capsys, file)
+    assert status == 3 and "does not answer" in findings["SSH"]["detail"]
