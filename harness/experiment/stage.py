@@ -39,9 +39,10 @@ def check_target(experiment: Experiment) -> None:
 
 
 @contextlib.contextmanager
-def box_of(experiment: Experiment) -> Iterator[BoxTarget | None]:
+def box_of(experiment: Experiment, folder: Path) -> Iterator[BoxTarget | None]:
     """The experiment's box, for nobody else until the block is left; None: it has none.
 
+    How it was found, and put right, is in the run's `folder`.
     UserError for what its file says wrongly. InfraError, before anything is built, if it is not fit.
     """
     if not experiment.target:
@@ -49,7 +50,7 @@ def box_of(experiment: Experiment) -> Iterator[BoxTarget | None]:
         return
     target = BoxTarget(load_box(Path(experiment.target)))
     with contextlib.closing(target):
-        target.put_right()
+        target.put_right(folder)
         bad = [found for found in examine(target.box) if found.ok is False and found.needed]
         if bad:
             lines = [f"{found.what}: {found.detail}" for found in bad]

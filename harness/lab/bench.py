@@ -94,7 +94,7 @@ class Bench:
         """Where trials happen; an arm's kernel says whether KVM runs here."""
         arm = next(iter(self.experiment.arms.values()))
         build = self.kernel(arm.kernel, arm.patches).build
-        box = self._open.enter_context(box_of(self.experiment))
+        box = self._open.enter_context(box_of(self.experiment, self.out))
         boot, qemu = self.experiment.boot, self.experiment.qemu
         return set_stage(boot, self.machine, build, self._workshop, qemu, box)
 

@@ -158,7 +158,10 @@ class Guest(Protocol):
         """
 
     def stop(self) -> None:
-        """End the guest within 2 s, whatever it does. What it said until then can still be read."""
+        """End the guest within 2 s, whatever it does. What it said until then can still be read.
+
+        A machine of its own is listened to no longer; it is ended when its target's block is left.
+        """
 
     def pause(self) -> None:
         """Freeze all CPUs and the guest's time. InfraError if it does not obey."""

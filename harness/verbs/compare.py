@@ -75,7 +75,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             update("building")
             check_version(experiment, tree)
             check_stage(experiment)
-            with box_of(experiment) as box:
+            with box_of(experiment, folder) as box:
                 machine = machine_of(experiment)
                 kernels = arm_kernels(experiment, tree, machine, workshop)
                 repeats.check({arm: fingerprint(kernel) for arm, kernel in kernels.items()})

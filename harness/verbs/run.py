@@ -40,7 +40,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     facts = run_facts("run", again, kernel=arguments.kernel, **repeats.facts)
     with recorded_in(folder, facts, arguments.store) as update, contextlib.ExitStack() as stack:
         update("building")
-        box = stack.enter_context(box_of(experiment))
+        box = stack.enter_context(box_of(experiment, folder))
         kernel, stage = ready(arguments, experiment, patches, display, box)
         repeats.check_tree(kernel.build.tree)
         repeats.check({arguments.kernel: fingerprint(kernel)})

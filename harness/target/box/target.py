@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,10 +49,14 @@ class BoxTarget:
         """See `Target.start_s`."""
         return self.config.boot.up_s + _AROUND_S
 
-    def put_right(self) -> None:
-        """Find it, however it was left, and bring it to its default kernel. InfraError if that fails."""
-        with tempfile.TemporaryDirectory(prefix="hmm-box-") as folder:
-            bring_back(self.box, self._method, Journal(Path(folder)))
+    def put_right(self, folder: Path) -> None:
+        """Find it, however it was left, and bring it to its default kernel; the steps are kept in `folder`.
+
+        InfraError if it does not come back.
+        """
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        bring_back(self.box, self._method, Journal(folder))
 
     def close(self) -> None:
         """Leave the box to others."""
