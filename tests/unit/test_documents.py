@@ -15,6 +15,7 @@ import pytest
 from harness.cli import parser
 from harness.config import known_fragments
 from harness.grammar import verbs
+from harness.kernel.patches import read_patches
 from harness.scenario.catalogue import scenario_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +83,16 @@ def test_what_can_be_named_is_told() -> None:
     patches = (ROOT / "patches/README.md").read_text(encoding="utf-8")
     folders = {path.name for path in (ROOT / "patches").iterdir() if path.is_dir()}
     assert not [name for name in folders if f"`{name}/`" not in patches]
+
+
+def test_the_worked_example_is_about_the_mail_that_is_there() -> None:
+    text = (ROOT / "patches/WORKED-EXAMPLE.md").read_text(encoding="utf-8")
+    mail = ROOT / "patches/example/fix.mbox"
+    body = mail.read_text(encoding="utf-8").split("\n", 1)[1].partition("\n-- \n")[0]
+    assert body.strip() in text
+    (patch,) = read_patches(mail)
+    (known,) = read_patches(ROOT / "patches/trylock-starvation/wait-on-locked-7.0.patch")
+    assert patch.sha256 == known.sha256
 
 
 def literals() -> str:
