@@ -92,7 +92,8 @@ def _nothing_if_refused(folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if (folder / "trials").exists():
+        # What was done to a box, or in a trial, stays on record.
+        if (folder / "trials").exists() or any(folder.glob("*.jsonl")):
             raise
         shutil.rmtree(folder, ignore_errors=True)
         # A patch is not to be looked for where it was copied to.
