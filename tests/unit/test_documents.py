@@ -34,6 +34,12 @@ def blocks(text: str, kind: str) -> Iterator[str]:
     yield from re.findall(rf"^```{kind}\n(.*?)^```$", text, re.M | re.S)
 
 
+def headings(path: Path) -> list[str]:
+    """What a heading is linked as."""
+    found = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
+    return [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in found]
+
+
 def words(line: str) -> list[str]:
     """A shell's words of a line up to where the command ends."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&>")
@@ -47,8 +53,11 @@ def test_links_resolve_and_commands_parse(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
-        if not re.match(r"[a-z]+:|#", target):
-            assert (path.parent / target.partition("#")[0]).exists(), f"{path}: {target} is not there"
+        if not re.match(r"[a-z]+:", target):
+            name, _, anchor = target.partition("#")
+            place = path.parent / name if name else path
+            assert place.exists(), f"{path}: {target} is not there"
+            assert not anchor or anchor in headings(place), f"{path}: {target} is no heading"
     for block in blocks(text, "sh"):
         for line in block.replace("\\\n", " ").splitlines():
             said = words(line.removeprefix("$ "))
