@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, InfraError
@@ -100,9 +101,12 @@ def _reset_over_ssh(box: Box, note: Note) -> Running:
 def _sysrq(box: Box, note: Note) -> None:
     assert box.console
     console = box.console
-    for key in "su":  # to the disk, and read-only
-        console.sysrq(key)
-    if not console.answers(lambda: console.sysrq("b"), _RESETS, _GONE_S):
+    # To the disk, then read-only. Each waits for the one before: the line holds one break (`Guest.sysrq`),
+    # and a kernel that is slow to print would lose the next key.
+    for key, answer in (("s", rb"Emergency Sync"), ("u", rb"Emergency Remount")):
+        if not console.answers(partial(console.sysrq, key), answer, _SYNC_S):
+            break
+    if not console.answers(partial(console.sysrq, "b"), _RESETS, _GONE_S):
         raise InfraError("nothing resets: the kernel does not answer on the console")
 
 
