@@ -35,8 +35,8 @@ from harness.target.stream import EventStream
 _OUTPUT = f"{RUN_FOLDER}/agent.jsonl"
 #: The agent speaks ten times a second: after such a silence somebody looks, s.
 _SILENT_S = 4.0
-#: To reach a box that went silent, s.
-_REACH_S = 3.0
+#: To reach a box that went silent, s: an emulated one on a busy host needs five for the keys alone.
+_REACH_S = 12.0
 #: A network that is gone is waited for, s; a dead box, which may just be booting, for as long as that takes.
 _NETWORK_S = 60.0
 #: Between two notes that the box can be heard, s: closer than a late sample (`Thresholds.late_s`).

@@ -139,7 +139,8 @@ class Shell:
 
         Unreachable when the connection breaks, Silent when nothing came for so long.
         """
-        heard = time.monotonic()
+        # Before it can say anything, it has to be started, which takes seconds on a machine that is busy.
+        heard = time.monotonic() + CONNECT_S
         with self._channel(Deadline.after(CONNECT_S)) as channel:
             try:
                 channel.exec_command(self._quoted(argv, True))
