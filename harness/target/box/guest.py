@@ -62,6 +62,7 @@ class BoxGuest:
         self._journal = journal
         self._stop = threading.Event()
         self._listened = False
+        self._examined = False
         #: Of the test kernel, once it runs.
         self.boot_id = ""
         self._pid = ""
@@ -115,6 +116,8 @@ class BoxGuest:
 
     def sysrq(self, key: str) -> None:
         """See `Guest.sysrq`: over the console, else over SSH. InfraError also where no console answers."""
+        # From now on the console has answers to give, and nobody else may ask.
+        self._examined = True
         why = "no console"
         if self._box.console:
             try:
@@ -268,7 +271,7 @@ class BoxGuest:
             try:
                 found = self._box.running(_REACH_S)
             except HarnessError as error:
-                if not finding:
+                if not finding and not self._examined:
                     finding, why = self._look(error)
                     given_up = {
                         "hang": None,
