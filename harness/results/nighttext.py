@@ -38,19 +38,20 @@ def night_parts(done: NightResult) -> list[Part]:
     return [*parts, "", *(Whole(f"  {name:12} ", words) for name, words in facts(done))]
 
 
-def night_rows(done: NightResult) -> tuple[tuple[str, ...], ...]:
-    """What differs, as rows of a table: what, where, said, signature, what to do."""
+def night_rows(done: NightResult) -> tuple[tuple[str, str], ...]:
+    """What differs, as rows of a name and words: what and where, the figures, the signature, what to do."""
     return tuple(
-        (
-            "worse" if finding.worse else "better",
-            KINDS[finding.kind],
-            finding.where,
-            finding.said,
-            finding.signature,
-            finding.bisected or finding.bisect or finding.no_bisect,
-        )
+        (name, words)
         for _, findings in sections(done)
         for finding in findings
+        for name, words in (
+            (f"{'worse' if finding.worse else 'better'}: {KINDS[finding.kind]}", finding.where),
+            ("figures", finding.said),
+            ("signature", finding.signature),
+            *(("", words) for words in ends(finding)),
+            ("command", finding.bisect),
+        )
+        if words
     )
 
 

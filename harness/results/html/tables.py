@@ -37,7 +37,7 @@ def tables(summary: Summary) -> tuple[Listing, ...]:
         differs = tuple(tuple(map(plain, row)) for row in night_rows(night))
         cells = tuple(tuple(map(plain, row)) for row in cell_rows(night))
         listed = (
-            Listing("What differs", ("", "kind", "where", "figures", "signature", "what to do"), differs),
+            Listing("What differs", ("what", ""), differs),
             Listing("All of it", HEAD, cells),
         )
         return tuple(listing for listing in listed if listing.rows)
