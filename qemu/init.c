@@ -24,7 +24,8 @@
  * says the number of the process that goes on in the background, which writes
  * to OUTPUT what the port gets elsewhere.  The plan is FOLDER/plan, and what it
  * loads or runs is in FOLDER.  Nothing is mounted, and poweroff ends the agent
- * only.
+ * only.  After its hello it stops until it gets SIGCONT: whoever listens has
+ * heard by then what it runs on.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -771,6 +772,8 @@ int main(int argc, char **argv)
 	if (!folder)
 		open_port(plan);
 	say_hello();
+	if (folder)
+		raise(SIGSTOP);
 	if (!planned)
 		fails("plan", ENOENT, place_of("/plan"));
 	for (line = plan; line; line = next) {

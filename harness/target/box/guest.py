@@ -219,18 +219,28 @@ class BoxGuest:
         """Hand on what the agent says until it has ended, across connections; how that was."""
         lines = Lines(self._stream.line)
         heard = 0
+        going = False
         ticker = threading.Thread(target=self._tick, name="box ticker", daemon=True)
         ticker.start()
+
+        def go_on() -> None:
+            """The agent has said what it runs on, and waits: a hang must not swallow that."""
+            nonlocal going
+            if heard and not going:
+                self._box.shell().run(["sh", "-c", 'kill -CONT "$0"', self._pid], _soon())
+                going = True
 
         def on_data(data: bytes) -> None:
             nonlocal heard
             heard += len(data)
             lines(data)
+            go_on()
 
         try:
             while True:
                 argv = ["tail", "-c", f"+{heard + 1}", "-s", "0.1", "-f", f"--pid={self._pid}", _OUTPUT]
                 try:
+                    go_on()  # the connection may have broken in between
                     status = shell.follow(argv, on_data, self._stop, _SILENT_S)
                     lines(b"")
                     if status:
