@@ -216,23 +216,30 @@ def builtin_experiments() -> dict[str, Path]:
     return {path.stem: path for path in sorted(EXPERIMENTS.glob("*.yaml"), key=lambda path: path.stem)}
 
 
-@cache
-def _builtin(path: Path) -> Experiment:
-    return load_yaml(path, Experiment)
-
-
 def load_experiment(reference: str) -> Experiment:
     """An experiment by built-in name or by path; UserError with every defect of the file."""
-    builtin = builtin_experiments()
+    return load_named("experiment", reference, builtin_experiments(), Experiment)
+
+
+def load_named(kind: str, reference: str, builtin: Mapping[str, Path], model: type[Model]) -> Model:
+    """What comes with the harness under a name, or is in a file; UserError with every defect of the file."""
     if reference in builtin:
-        return _builtin(builtin[reference])
+        found = _read_once(builtin[reference], model)
+        assert isinstance(found, model)
+        return found
     path = Path(reference)
     if not path.is_file():
         raise UserError(
-            f"no experiment {reference!r}{did_you_mean(reference, builtin)}",
+            f"no {kind} {reference!r}{did_you_mean(reference, builtin)}",
             hint=f"a YAML file, or one of: {', '.join(builtin)}",
         )
-    return load_yaml(path, Experiment)
+    return load_yaml(path, model)
+
+
+@cache
+def _read_once(path: Path, model: type[BaseModel]) -> BaseModel:
+    """A file that comes with the harness: it does not change, and is asked for again and again."""
+    return load_yaml(path, model)
 
 
 def parse_tree(text: str) -> DebianTree | TarballTree | GitTree | FolderTree:

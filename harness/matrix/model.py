@@ -24,6 +24,7 @@ from harness.config import (
     Preempt,
     TarballTree,
     TreeConfig,
+    load_named,
     validated,
 )
 from harness.disk import write_atomically
@@ -32,7 +33,6 @@ from harness.kernel.patches import in_range
 from harness.scenario.catalogue import load_scenario
 from harness.suggest import did_you_mean
 from harness.target.protocol import Clock
-from harness.yamlfile import load_yaml
 
 BUILTIN = Path(__file__).resolve().parent / "builtin"
 #: The matrix as it was run, in the run's folder.
@@ -233,15 +233,10 @@ def builtin_matrices() -> dict[str, Path]:
 def matrix_named(reference: str) -> Matrix:
     """A built-in matrix, or one in a file, whose paths are relative to it; UserError with every defect."""
     builtin = builtin_matrices()
+    matrix = load_named("matrix", reference, builtin, Matrix)
     if reference in builtin:
-        return load_yaml(builtin[reference], Matrix)
+        return matrix
     path = Path(reference)
-    if not path.is_file():
-        raise UserError(
-            f"no matrix {reference!r}{did_you_mean(reference, builtin)}",
-            hint=f"a YAML file, or one of: {', '.join(builtin)}",
-        )
-    matrix = load_yaml(path, Matrix)
     values = matrix_values(matrix)
     defects: list[str] = []
     for name, kernel in values["kernels"].items():

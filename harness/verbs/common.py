@@ -29,6 +29,7 @@ from harness.experiment.kernels import (
 from harness.experiment.options import Workshop
 from harness.experiment.stage import check_stage, machine_of, set_stage
 from harness.experiment.trial import Stage
+from harness.kernel.tree import KernelTree
 from harness.layout import Part, laid_out
 from harness.process import command_line
 from harness.results.lock import alone_in
@@ -71,6 +72,15 @@ def ready(
     kernel = make_kernel(tree, kernel_of(experiment, arguments.kernel), patches, machine, workshop)
     check_preempt(tree, arguments.kernel, kernel.build, experiment.boot.preempt)
     return kernel, set_stage(experiment.boot, machine, kernel.build, workshop, experiment.qemu, box)
+
+
+def check_same_tree(folder: Path, record: Mapping[str, Any], tree: KernelTree) -> None:
+    """UserError if a run that is gone on with was of another tree."""
+    if tree.description != record["tree"]:
+        raise UserError(
+            f"{folder} is of {record['tree']}; the tree is {tree.description} by now",
+            hint="start a new run, or name the tree with --tree",
+        )
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from harness.results.runfolder import (
     write_experiment,
 )
 from harness.scenario.catalogue import scenario_values
-from harness.verbs.common import conclude, kept_in, recorded_in
+from harness.verbs.common import check_same_tree, conclude, kept_in, recorded_in
 from harness.verbs.runners import boot_on, check_places, runner_for
 
 #: An experiment whose only use is to say which tree is wanted when none was named.
@@ -50,11 +50,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         again = record["reproduce"]
         facts = resumed_facts(record)
         tree = get_tree(experiment.tree, workshop, experiment.tarball)
-        if tree.description != record["tree"]:
-            raise UserError(
-                f"{folder} is of {record['tree']}; the tree is {tree.description} by now",
-                hint="start a new comparison, or name the tree with --tree",
-            )
+        check_same_tree(folder, record, tree)
     else:
         again = command_of(arguments)
         experiment = experiment_from(arguments, experiment_named(arguments.experiment or DEFAULT_EXPERIMENT))

@@ -46,7 +46,7 @@ from harness.results.runfolder import (
 from harness.results.tables import matrix_markdown
 from harness.suggest import did_you_mean
 from harness.target.machine import pick_machine
-from harness.verbs.common import conclude, kept_in, recorded_in
+from harness.verbs.common import check_same_tree, conclude, kept_in, recorded_in
 from harness.verbs.runners import boot_on, check_places, runner_for
 
 #: The report for patches/, in the run's folder.
@@ -65,11 +65,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if arguments.resume:
         folder, matrix, record = _to_resume(arguments)
         tree = get_tree(matrix.tree, workshop, matrix.tarball)
-        if tree.description != record["tree"]:
-            raise UserError(
-                f"{folder} is of {record['tree']}; the tree is {tree.description} by now",
-                hint="start a new matrix, or name the tree with --tree",
-            )
+        check_same_tree(folder, record, tree)
     else:
         matrix, tree = _to_run(arguments, workshop, display)
         repeats.check_tree(tree.description)
