@@ -320,7 +320,7 @@ def test_one_false_reproduction_at_the_good_end_is_outweighed() -> None:
 
 
 def test_the_named_one_is_wrong_no_more_often_than_declared() -> None:
-    runs, confidence, wrong = 300, 0.9, 0
+    runs, confidence, wrong = 120, 0.9, 0
     for seed in range(runs):
         history = linear(12) if seed % 2 else merged(12, seed % 16)
         bench = Bench(history, random.Random(seed).randrange(12), 0.3, seed)

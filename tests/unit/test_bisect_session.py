@@ -29,6 +29,8 @@ from harness.experiment.kernels import BootableKernel
 from harness.experiment.options import Workshop
 from harness.experiment.trial import Stage, TrialPlan, fingerprint
 from harness.guest.preempt import PreemptionError
+from harness.kernel.product import KernelBuild
+from harness.kmod import GuestPrograms
 from harness.progress import Progress
 from harness.results.runfolder import TrialResult, arm_of, open_record
 from harness.scenario.catalogue import UnfitKernelError, scenario_values
@@ -73,7 +75,7 @@ class World:
             raise UnusableError("it does not compile: memory.c:1: error")
         build = SimpleNamespace(key=name, cached=False)
         programs = SimpleNamespace(module=Path("/m/a.ko"), stressor=Path("/m/s"))
-        return cast(BootableKernel, SimpleNamespace(build=build, programs=programs, hmm_tests=None))
+        return BootableKernel(cast(KernelBuild, build), cast(GuestPrograms, programs))
 
     def run_trial(self, plan: TrialPlan, folder: Path) -> TrialResult:
         if len(self.ran) >= self.patience:

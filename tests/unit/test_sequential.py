@@ -121,7 +121,7 @@ def test_the_error_is_used_and_not_only_kept() -> None:
 
 def test_looking_at_a_p_value_after_every_pair_does_not_keep_the_error() -> None:
     random = np.random.default_rng(1)
-    runs, looks, rate = 300, 40, 0.5
+    runs, looks, rate = 150, 30, 0.5
     wrong = 0
     for _ in range(runs):
         shown = np.cumsum(random.random((2, looks)) < rate, axis=1).tolist()
@@ -139,7 +139,7 @@ def counted(shown: int, answered: int) -> ArmTally:
 
 def test_intervals_at_any_time_all_cover_and_the_exact_ones_do_not() -> None:
     random = np.random.default_rng(2)
-    runs, looks = 500, 50
+    runs, looks = 500, 30
     pairs = [(k, n) for n in range(1, looks + 1) for k in range(n + 1)]
     at_any_time = {pair: interval_at_any_time(*pair) for pair in pairs}
     exact = {pair: clopper_pearson(*pair) for pair in pairs}

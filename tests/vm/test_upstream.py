@@ -7,9 +7,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from harness.experiment.trial import TESTS
 from tests.unit.schemas import folder_defects
 from tests.vm.conftest import Kernels, harness
+
+pytestmark = pytest.mark.vm
 
 SKIPPED = "DEVICE_COHERENT not available"
 BENCHMARK = "benchmark_thp_migration"
