@@ -12,12 +12,12 @@ from harness.results.runfolder import read_record
 from tests.unit.schemas import folder_defects
 from tests.vm.box.box import Box
 from tests.vm.box.login import login, said
-from tests.vm.conftest import Kernels, harness
+from tests.vm.conftest import BOXED, Kernels, harness
 
 pytestmark = [pytest.mark.box, pytest.mark.vm]
 
 #: As the fixture `linux_6_12` builds them.
-KERNELS = ("--fragment", "box")
+KERNELS = BOXED[:2]
 
 #: Beyond it, something is wrong, s.
 RUN_S = 1500.0

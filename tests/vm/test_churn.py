@@ -24,7 +24,7 @@ def test_no_page_changes_and_none_is_left(
     kernels: Kernels = request.getfixturevalue(tree)
     kernel = kernels.experiment.arms["fixed"].kernel
     words = ("--scenario", "churn", "--preempt", preempt, "--set", "operations=4000", "--json")
-    ran = harness("run", "--kernel", kernel, *words, out=tmp_path)
+    ran = harness("run", "--kernel", kernel, *kernels.words, *words, out=tmp_path)
     assert (ran.status, ran.json["outcome"]) == (0, "completed"), ran.err
     metrics = ran.json["metrics"]
     assert metrics["leaked_pages"] == metrics["overdue_s"] == 0 < metrics["slowest_s"]

@@ -97,7 +97,7 @@ def stressed(
     argv = (experiment.scenario, *(f"{key}={value}" for key, value in wanted.items()), "seed=1")
     steps = (Insmod("/hmm_harness.ko"), Exec("/hmm-stressor", argv), PowerOff())
     image = write_initramfs(folder / "initramfs.cpio", guest_entries(kernel.programs, steps))
-    stage = Stage(QemuTarget(), pick_machine("auto"), "tcg")
+    stage = Stage(QemuTarget(), pick_machine(boot.machine), "tcg")
     plan = boot_plan(kernel, boot, stage, image)
     with QemuTarget().boot(plan, folder, Deadline.after(PATIENCE_S * 2)) as guest:
         wait_for_hello(guest)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.vm.conftest import Kernels, harness
+from tests.vm.conftest import BOXED, Kernels, harness
 
 pytestmark = pytest.mark.vm
 
@@ -19,8 +20,10 @@ pytestmark = pytest.mark.vm
 TRIES = 3
 
 
-def run(kernel: str, scenario: str, *settings: str, out: Path) -> tuple[int, dict[str, Any]]:
-    words = [word for setting in settings for word in ("--set", setting)]
+def run(
+    kernel: str, scenario: str, *settings: str, out: Path, words: Sequence[str] = ()
+) -> tuple[int, dict[str, Any]]:
+    words = [*words, *(word for setting in settings for word in ("--set", setting))]
     for number in range(TRIES):
         place = out / str(number)
         ran = harness("run", "--kernel", kernel, "--scenario", scenario, *words, "--json", out=place)
@@ -39,7 +42,7 @@ def said(trial: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def test_readers_of_one_page_starve_before_1afaeb8293c9_and_not_with_it(tmp_path: Path) -> None:
-    ran = harness("compare", "refcount-livelock", "--trials", "1", "--json", out=tmp_path)
+    ran = harness("compare", "refcount-livelock", *BOXED, "--trials", "1", "--json", out=tmp_path)
     assert ran.status in (0, 1), ran.err
     arms = {arm["name"]: arm for arm in ran.json["arms"]}
     assert arms["unfixed"]["outcomes"] == {"starved": 1} and arms["unfixed"]["reproduced"] == 1
@@ -52,7 +55,7 @@ def test_readers_of_one_page_starve_before_1afaeb8293c9_and_not_with_it(tmp_path
 
 def test_one_reader_has_its_page_by_one_fault(linux_6_12: Kernels, tmp_path: Path) -> None:
     kernel = linux_6_12.experiment.arms["unfixed"].kernel
-    status, result = run(kernel, "refcount-livelock", "threads=1", "iterations=3", out=tmp_path)
+    status, result = run(kernel, "refcount-livelock", "threads=1", "iterations=3", out=tmp_path, words=BOXED)
     assert (status, result["outcome"], result["metrics"]["faults_per_migration"]) == (0, "completed", 1)
 
 
@@ -75,7 +78,7 @@ def test_a_hog_that_keeps_the_lock_starves_a_fault(newest: Kernels, tmp_path: Pa
 def test_whoever_waits_for_a_holder_that_fails_gets_its_pages(linux_6_12: Kernels, tmp_path: Path) -> None:
     """With the trylock bug too: a holder that needs nothing of the waiter's CPU gets on."""
     kernel = linux_6_12.experiment.arms["unfixed"].kernel
-    status, result = run(kernel, "failed-migration", "failures=2", "iterations=1", out=tmp_path)
+    status, result = run(kernel, "failed-migration", "failures=2", "iterations=1", out=tmp_path, words=BOXED)
     assert (status, result["outcome"], result["metrics"]["leaked_pages"]) == (0, "completed", 0)
     assert (result["windows"], result["metrics"]["untested_cases"]) == (6, 0)
     (iteration,) = said(Path(result["evidence"]), "iteration")

@@ -70,7 +70,9 @@ def test_newest_tree_livelocks_without_the_fix_and_not_with_it(verdict: dict[str
 
 
 def test_6_12_livelocks_with_the_trylock_change_alone(linux_6_12: Kernels, tmp_path: Path) -> None:
-    result = check_proven(harness("compare", "linux-6.12", "--json", out=tmp_path), "6.12.")
+    result = check_proven(
+        harness("compare", "linux-6.12", *linux_6_12.words, "--json", out=tmp_path), "6.12."
+    )
     statuses = [patch["status"] for patch in arm(result, "fixed")["kernel"]["patches"]]
     assert statuses == ["applied", "applied"]
 

@@ -26,7 +26,7 @@ def test_every_failure_is_reported_as_what_it_is(
 ) -> None:
     kernels: Kernels = request.getfixturevalue(tree)
     kernel = kernels.experiment.arms["fixed"].kernel
-    ran = harness("selftest", "--kernel", kernel, "--json", out=tmp_path)
+    ran = harness("selftest", "--kernel", kernel, *kernels.words, "--json", out=tmp_path)
     report = ran.json
     missed = [case for case in report["cases"] if not case["as_expected"]]
     assert (ran.status, report["missed"], missed) == (0, [], []), ran.err

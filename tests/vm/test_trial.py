@@ -44,7 +44,7 @@ def test_the_other_entry_point_livelocks_as_well(newest: Kernels, tmp_path: Path
 def test_every_ioctl_refuses_bad_arguments(newest: Kernels, linux_6_12: Kernels, tmp_path: Path) -> None:
     for kernels in (newest, linux_6_12):
         kernel = kernels.experiment.arms["fixed"].kernel
-        status, result, err = run(tmp_path, kernel, "--scenario", "ioctl-check")
+        status, result, err = run(tmp_path, kernel, *kernels.words, "--scenario", "ioctl-check")
         assert (status, result["outcome"]) == (0, "completed"), err
 
 
