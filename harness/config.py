@@ -218,11 +218,14 @@ def builtin_experiments() -> dict[str, Path]:
 
 def load_experiment(reference: str) -> Experiment:
     """An experiment by built-in name or by path; UserError with every defect of the file."""
-    return load_named("experiment", reference, builtin_experiments(), Experiment)
+    return load_named("no experiment", reference, builtin_experiments(), Experiment)
 
 
-def load_named(kind: str, reference: str, builtin: Mapping[str, Path], model: type[Model]) -> Model:
-    """What comes with the harness under a name, or is in a file; UserError with every defect of the file."""
+def load_named(missing: str, reference: str, builtin: Mapping[str, Path], model: type[Model]) -> Model:
+    """What comes with the harness under a name, or is in a file; UserError with every defect of the file.
+
+    `missing` says what is not there: no experiment, no matrix.
+    """
     if reference in builtin:
         found = _read_once(builtin[reference], model)
         assert isinstance(found, model)
@@ -230,7 +233,7 @@ def load_named(kind: str, reference: str, builtin: Mapping[str, Path], model: ty
     path = Path(reference)
     if not path.is_file():
         raise UserError(
-            f"no {kind} {reference!r}{did_you_mean(reference, builtin)}",
+            f"{missing} {reference!r}{did_you_mean(reference, builtin)}",
             hint=f"a YAML file, or one of: {', '.join(builtin)}",
         )
     return load_yaml(path, model)

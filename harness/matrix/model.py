@@ -233,7 +233,7 @@ def builtin_matrices() -> dict[str, Path]:
 def matrix_named(reference: str) -> Matrix:
     """A built-in matrix, or one in a file, whose paths are relative to it; UserError with every defect."""
     builtin = builtin_matrices()
-    matrix = load_named("matrix", reference, builtin, Matrix)
+    matrix = load_named("no matrix", reference, builtin, Matrix)
     if reference in builtin:
         return matrix
     path = Path(reference)

@@ -398,8 +398,3 @@ def test_the_bug_is_what_the_bad_end_showed() -> None:
         "panic": Reading.OTHER,
     }.items():
         assert read(outcome(kind), bug) is reading
-
-
-def test_names_as_folders_have_them() -> None:
-    assert arm_of(NAMES[4]) == NAMES[4][:12]
-    assert arm_of("0001-mm: a/b.patch") == "0001-mm--a-b.patch"

@@ -16,6 +16,7 @@ from harness.results.lock import alone_in, at_work
 from harness.results.runfolder import (
     EXPERIMENT,
     TrialResult,
+    arm_of,
     finished_trials,
     keep_patches,
     make_run_folder,
@@ -112,3 +113,8 @@ def test_a_folder_has_one_master(tmp_path: Path) -> None:
     assert not at_work(tmp_path)
     with alone_in(tmp_path):
         pass
+
+
+def test_names_as_folders_have_them() -> None:
+    assert arm_of("05" * 20) == "05" * 6
+    assert arm_of("0001-mm: a/b.patch") == "0001-mm--a-b.patch"
