@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError, UserError
+from harness.target.box import bootmethod
 from harness.target.box.bootmethod import GrubReboot, grub_entry, with_entry
 from harness.target.box.contact import Signs
 from harness.target.box.kernellog import KernelLog
@@ -33,6 +34,7 @@ def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "grubenv").write_text("saved_entry=0\n")
     (folder / "custom.cfg").write_text(CUSTOM)
     monkeypatch.setattr(GrubReboot, "_place", lambda self, shell: (str(folder), "grub"))
+    monkeypatch.setattr(bootmethod, "KEXEC_DEFAULTS", str(folder / "kexec"))
     return folder
 
 
@@ -72,6 +74,14 @@ def test_a_grub_that_would_not_boot_it(shell: Shell, boot: Path) -> None:
         GrubReboot().check(shell)
     (boot / "grub.cfg").write_text("source custom.cfg\n")
     with pytest.raises(InfraError, match=r"does not know next_entry"):
+        GrubReboot().check(shell)
+
+
+def test_a_reboot_that_goes_past_grub(shell: Shell, boot: Path) -> None:
+    (boot / "kexec").write_text("# LOAD_KEXEC=true\nLOAD_KEXEC=false\n")
+    GrubReboot().check(shell)
+    (boot / "kexec").write_text("LOAD_KEXEC=true\nKERNEL_IMAGE=/vmlinuz\n")
+    with pytest.raises(InfraError, match="past GRUB"):
         GrubReboot().check(shell)
 
 

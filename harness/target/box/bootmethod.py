@@ -15,6 +15,8 @@ from harness.target.box.ssh import Shell
 
 ENTRY = "hmm-harness"
 _BEGIN, _END = f"### {ENTRY} begin", f"### {ENTRY} end"
+#: Where Debian's kexec-tools are told whether a reboot goes by kexec, to the default kernel (shipped: true).
+KEXEC_DEFAULTS = "/etc/default/kexec"
 #: Words that mean themselves in a GRUB script.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=,@%+-]+")
 _ASK_S = 30.0
@@ -55,6 +57,12 @@ class GrubReboot:
             if needed not in config:
                 raise InfraError(f"{folder}/grub.cfg {why}", hint="run update-grub on the box, or use kexec")
         self._variables(shell, tool)
+        kexec = shell.run(["cat", KEXEC_DEFAULTS], _soon(), check=False)
+        if kexec.ok and re.search(r"""^\s*LOAD_KEXEC=["']?true""", kexec.out, re.MULTILINE):
+            raise InfraError(
+                f"LOAD_KEXEC=true in {KEXEC_DEFAULTS}: a reboot goes past GRUB, to the default kernel",
+                hint="set it to false on the box",
+            )
         return f"{folder}/custom.cfg and {tool}-reboot"
 
     def arm(self, shell: Shell, kernel: str, cmdline: Sequence[str]) -> None:
