@@ -21,6 +21,7 @@ from harness.guest.protocol import Exit, parse_line
 from harness.kmod import STATIC_FLAGS, compile_static
 from harness.process import run
 from harness.target.box.config import load_box
+from harness.target.box.journal import STEPS
 from harness.target.box.target import BoxTarget
 from harness.target.cmdline import KernelParameters, trial_arguments
 from harness.target.protocol import AgentLine, BootPlan, GuestEnded
@@ -151,3 +152,41 @@ def test_a_killed_harness_leaves_the_box_and_the_next_one_puts_it_right(
     with login(box) as client:
         assert "hmm_box=" not in said(client, "cat /proc/cmdline")
         assert said(client, "sudo -n grub-editenv list").split() in ([], ["next_entry="])
+
+
+@contextlib.contextmanager
+def off_the_network(box: Box, booted: int) -> Iterator[None]:
+    """Until the boot after so many. The switch fails when it is asked, and the first time it is to act."""
+
+    def watch() -> None:
+        while box.console.count("Booting `") == booted and not over.wait(0.2):
+            pass
+        box.tell("plug", "ssh")
+
+    box.tell("pull", "ssh")
+    over = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    box.tell("power-fails", "2")
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def test_a_box_off_the_network_is_power_cycled_and_one_that_reboots_is_lost(
+    box: Box, kernel: Path, init: Path, tmp_path: Path
+) -> None:
+    # Without a line for SysRq, only the switch is left, and that fails once.
+    target_file = box.write_target("no-console.yaml", console=None)
+    before = box.console.count("Booting `")
+    with on_the_box(target_file) as target:
+        with off_the_network(box, before):
+            target.put_right(tmp_path / "found")
+        assert box.console.count("Booting `") > before
+        assert "attempt 2" in (tmp_path / "found" / STEPS).read_text(), "the switch failed once"
+        plan = plan_of(kernel, init, tmp_path, 10000)
+        trial = carried_out(target, plan, tmp_path / "trial", {5: lambda: box.tell("reset")})
+    assert trial.ended and trial.ended.how == "lost" and "booted by itself" in trial.ended.why
+    assert trial.counted[-1] < 10000 and trial.exits == []
