@@ -28,3 +28,9 @@ def test_linter_says_nothing(command: list[str]) -> None:
         [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_boots_is_marked() -> None:
+    """`-m "not vm"` needs no kernel."""
+    files = sorted((ROOT / "tests" / "vm").glob("test_*.py"))
+    assert files and [file.name for file in files if "pytest.mark.vm" not in file.read_text()] == []

@@ -25,6 +25,8 @@ from tests.vm.igtroom import every_kind
 from tests.vm.stockguest import compiled, run_stock
 from tests.vm.userland import IGT
 
+pytestmark = pytest.mark.vm
+
 SCENARIO = load_scenario("xe-system-allocator")
 #: IGT's own words, whichever version testing has.
 NO_GPU = re.compile(r"No known gpu found for chipset flags 0x[0-9a-f]+ \(xe\)")

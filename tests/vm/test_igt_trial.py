@@ -24,6 +24,8 @@ from harness.watch.kinds import OutcomeKind
 from tests.vm.igtroom import every_kind
 from tests.vm.userland import IGT
 
+pytestmark = pytest.mark.vm
+
 EXPERIMENT = load_experiment("linux-6.12")
 
 
