@@ -19,7 +19,7 @@ from .login import login
 
 @pytest.fixture(scope="session")
 def installed(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """A disk with keys of this session's own, for any number of boxes."""
+    """A disk with keys of its own, for any number of boxes."""
     deadline = Deadline.after(900)
     common = box_disk(workshop.cache, workshop.progress, deadline)
     return Installed.create(common, tmp_path_factory.mktemp("installed"), deadline)
