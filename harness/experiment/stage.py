@@ -28,8 +28,10 @@ ACCEL_LIMIT_S = 60.0
 
 
 def machine_of(experiment: Experiment) -> Machine:
-    """What its kernels are built for."""
-    return "box" if experiment.target else pick_machine(experiment.boot.machine)
+    """What its kernels are built for, and guests boot on."""
+    if experiment.target:
+        return "box"
+    return pick_machine(experiment.boot.machine, experiment.kernels.values())
 
 
 def check_target(experiment: Experiment) -> None:

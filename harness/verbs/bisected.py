@@ -110,7 +110,7 @@ def _commits(
     with workshop.progress.step(f"the bad end, {commits.bad[:12]}"):
         tree = repository.tree(commits.bad)
     experiment, kernel = _experiment(arguments, tree, patches)
-    machine = pick_machine(experiment.boot.machine)
+    machine = pick_machine(experiment.boot.machine, [kernel])
     # Where the ends part comes right before the candidates; of several good ends the others only narrow them.
     good = next(iter((*commits.bases, *commits.good)))
     if len(ends := (*commits.bases, *commits.good)) > 1:
@@ -159,7 +159,7 @@ def _series(arguments: argparse.Namespace, workshop: Workshop, patches: Sequence
         )
     series = patch_files(arguments.series)
     tree, experiment, kernel = _tree(arguments, workshop, patches)
-    machine = pick_machine(experiment.boot.machine)
+    machine = pick_machine(experiment.boot.machine, [kernel])
     subject = SeriesSubject.of(tree, series, kernel, (), machine)
     identity = ("series", tree.ident, *_contents(series), *_contents(patches))
     return Asked(subject, experiment, machine, identity, _said(kernel, tree))
@@ -172,7 +172,7 @@ def _symbols(arguments: argparse.Namespace, workshop: Workshop, patches: Sequenc
         )
     good, bad = Path(arguments.good[0]).resolve(), Path(arguments.bad).resolve()
     tree, experiment, kernel = _tree(arguments, workshop, patches)
-    machine = pick_machine(experiment.boot.machine)
+    machine = pick_machine(experiment.boot.machine, [kernel])
     subject = ConfigSubject.of(tree, good, bad, kernel, (), machine, workshop)
     contents = [sha256_file(path) for path in (good, bad)]
     identity = ("symbols", tree.ident, *contents, *_contents(patches))

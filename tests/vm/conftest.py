@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any
 
 import pytest
 
+from harness.arguments import experiment_from
 from harness.cache import default_cache_folder
 from harness.config import Experiment, load_experiment
 from harness.experiment.compare import arm_kernels
 from harness.experiment.kernels import BootableKernel, experiment_for, get_tree
 from harness.experiment.options import Workshop
+from harness.experiment.stage import machine_of
 from harness.kernel.tree import KernelTree
 from harness.progress import Step
-from harness.target.machine import pick_machine
 from tests.vm.box.fixtures import box, installed, the_box
 
 __all__ = ["box", "installed", "the_box"]
@@ -59,7 +61,7 @@ class Kernels:
     experiment: Experiment
     by_name: Mapping[str, BootableKernel]
     #: What the program must be told beside their names.
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...]
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +72,7 @@ def workshop(pytestconfig: pytest.Config) -> Workshop:
 def _kernels(
     experiment: Experiment, tree: KernelTree, workshop: Workshop, words: tuple[str, ...] = ()
 ) -> Kernels:
-    arms = arm_kernels(experiment, tree, pick_machine(experiment.boot.machine), workshop)
+    arms = arm_kernels(experiment, tree, machine_of(experiment), workshop)
     by_name = {arm.kernel: arms[name] for name, arm in experiment.arms.items()}
     return Kernels(tree, experiment, by_name, words)
 
@@ -82,18 +84,13 @@ def newest(workshop: Workshop) -> Kernels:
     return _kernels(experiment_for(tree.version)[1], tree, workshop)
 
 
-#: 6.12 is built once for guests and for the box: all tests need three full builds. With ACPI, which a box
-#: needs, a kernel on a microvm (`acpi=off`) leaves no vmcoreinfo there, and nobody can read its memory.
-BOXED = ("--fragment", "box", "--machine", "q35")
+#: 6.12 is built once for guests and for the box: all tests need three full builds.
+BOXED = ("--fragment", "box")
 
 
 @pytest.fixture(scope="session")
 def linux_6_12(workshop: Workshop) -> Kernels:
-    plain = load_experiment("linux-6.12").model_dump(mode="json")
-    for kernel in plain["kernels"].values():
-        kernel["fragments"] = ["box"]
-    plain["boot"]["machine"] = "q35"
-    experiment = Experiment.model_validate(plain)
+    experiment = experiment_from(Namespace(fragments=["box"]), load_experiment("linux-6.12"))
     return _kernels(experiment, get_tree(experiment.tree, workshop), workshop, BOXED)
 
 

@@ -16,9 +16,6 @@ from tests.vm.conftest import BOXED, Kernels, harness
 
 pytestmark = [pytest.mark.box, pytest.mark.vm]
 
-#: As the fixture `linux_6_12` builds them.
-KERNELS = BOXED[:2]
-
 #: Beyond it, something is wrong, s.
 RUN_S = 1500.0
 
@@ -31,7 +28,7 @@ def steps(trial: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def compared(the_box: Box, linux_6_12: Kernels, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Without and with the fix, one trial each."""
-    words = ("compare", "linux-6.12", *KERNELS, "--trials", "1", "--target", str(the_box.target_file))
+    words = ("compare", "linux-6.12", *BOXED, "--trials", "1", "--target", str(the_box.target_file))
     ran = harness(*words, "--json", out=tmp_path_factory.mktemp("compared"), timeout=RUN_S)
     assert ran.out, ran.err
     return {"status": ran.status, "folder": Path(ran.json["evidence"][0]).parents[1], **ran.json}

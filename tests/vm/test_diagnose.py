@@ -21,12 +21,12 @@ from harness.diagnose.evidence import Limits, collect
 from harness.diagnose.image import SymbolFiles, open_live
 from harness.diagnose.text import cycle_text
 from harness.experiment.kernels import BootableKernel
+from harness.experiment.stage import machine_of
 from harness.experiment.trial import Stage, boot_plan, guest_entries
 from harness.guest.initramfs import write_initramfs
 from harness.guest.plan import Exec, Insmod, PowerOff
 from harness.guest.protocol import Iteration, parse_line
 from harness.scenario.catalogue import scenario_values
-from harness.target.machine import pick_machine
 from harness.target.protocol import AgentLine, Guest, GuestEnded
 from harness.target.qemu import QemuTarget
 from tests.vm.conftest import HARNESS, Kernels, Ran
@@ -97,7 +97,7 @@ def stressed(
     argv = (experiment.scenario, *(f"{key}={value}" for key, value in wanted.items()), "seed=1")
     steps = (Insmod("/hmm_harness.ko"), Exec("/hmm-stressor", argv), PowerOff())
     image = write_initramfs(folder / "initramfs.cpio", guest_entries(kernel.programs, steps))
-    stage = Stage(QemuTarget(), pick_machine(boot.machine), "tcg")
+    stage = Stage(QemuTarget(), machine_of(experiment), "tcg")
     plan = boot_plan(kernel, boot, stage, image)
     with QemuTarget().boot(plan, folder, Deadline.after(PATIENCE_S * 2)) as guest:
         wait_for_hello(guest)
