@@ -172,6 +172,7 @@ def kernel_json(build: KernelBuild) -> dict[str, Any]:
     return {
         "release": build.release,
         "tree": build.tree,
+        "commit": build.commit,
         "patches": [asdict(patch) for patch in build.patches],
         "config_sha": build.config_sha256,
         "build": build.key,

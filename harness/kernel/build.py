@@ -202,6 +202,7 @@ class _Job:
             release=facts["release"],
             tree=self.request.tree.description,
             tree_ident=self.request.tree.ident,
+            commit=self.request.tree.commit,
             version=self.request.tree.version,
             patches=tuple(PatchRecord.of(applied) for applied in self.stack.patches),
             config_sha256=hashlib.sha256(config.encode()).hexdigest(),

@@ -134,14 +134,10 @@ def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadlin
 
 def _identified(tree: KernelTree, git_dir: Path) -> KernelTree:
     """The tree under the identity that builds go by; what is remembered of it is its folder's name."""
-    commit = tree.ident.removeprefix("git-")
-    return replace(tree, ident=git_ident(commit), changes_since=partial(paths_between, git_dir, commit))
-
-
-def commit_of(tree: KernelTree) -> str:
-    """The commit (full id) that a tree from git is of."""
-    git = git_command("-C", str(tree.path), "rev-parse", "--verify", "HEAD")
-    return run(git, deadline=Deadline.after(_DIFF_S), env=QUIET, merge_stderr=False).output.strip()
+    head = git_command("-C", str(tree.path), "rev-parse", "--verify", "HEAD")
+    commit = run(head, deadline=Deadline.after(_DIFF_S), env=QUIET, merge_stderr=False).output.strip()
+    changes = partial(paths_between, git_dir, commit[:20])
+    return replace(tree, ident=git_ident(commit), changes_since=changes, commit=commit)
 
 
 def locate(url_or_path: str) -> tuple[str, Path | None]:

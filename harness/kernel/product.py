@@ -52,8 +52,9 @@ class PatchRecord:
 class KernelBuild:
     """A finished kernel in the cache, and what it was made of.
 
-    release: as `uname -r` prints it. seconds: that the build took, whenever it was. command: repeats the
-    make run. cached: it was there already. build_host: what /proc/version of the running kernel names.
+    release: as `uname -r` prints it. commit: of its source from git; empty: none. seconds: that the build
+    took, whenever it was. command: repeats the make run. cached: it was there already. build_host: what
+    /proc/version of the running kernel names.
     """
 
     key: str
@@ -61,6 +62,7 @@ class KernelBuild:
     release: str
     tree: str
     tree_ident: str
+    commit: str
     version: str
     patches: tuple[PatchRecord, ...]
     config_sha256: str

@@ -70,6 +70,7 @@ class KernelTree:
     origin: what trees that follow each other share (a repository, a folder); they share a workspace, so
     that the step from one to the next is an incremental build. immutable: nobody changes files below `path`.
     changes_since: the paths that may differ from the tree of another identity; None where that is not known.
+    commit: of a tree from git, the full id; empty: there is none.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class KernelTree:
     origin: str
     immutable: bool = True
     changes_since: Callable[[str], frozenset[str] | None] | None = field(default=None, compare=False)
+    commit: str = field(default="", compare=False)
 
 
 def kernel_version(path: Path, called: str = "") -> str:

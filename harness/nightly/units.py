@@ -16,7 +16,6 @@ from harness.config import DebianTree, GitTree, TreeConfig, validated
 from harness.disk import write_atomically
 from harness.experiment.kernels import get_tree
 from harness.experiment.options import Workshop
-from harness.kernel.git import commit_of
 from harness.matrix.model import Matrix, matrix_values, restricted
 from harness.nightly.model import Nightly
 from harness.results.matrix import CellFacts, MatrixResult
@@ -97,7 +96,7 @@ def tree_facts(name: str, wanted: TreeConfig, workshop: Workshop) -> NightTreeFa
     tree = get_tree(wanted, workshop)
     match wanted:
         case GitTree():
-            revision = commit_of(tree)
+            revision = tree.commit
         case DebianTree():
             revision = tree.description.split()[-1]
         case _:

@@ -59,6 +59,8 @@ class KernelFacts(Facts):
     """uname -r."""
     tree: str
     """Where the source is from, in words."""
+    commit: str = ""
+    """Of a tree from git, the full id; empty: it is none."""
     patches: tuple[PatchFacts, ...]
     config_sha: str
     """SHA-256 of the .config, in hexadecimal."""

@@ -174,6 +174,7 @@ def kernel(room: Path, name: str) -> BootableKernel:
         release="7.3.4",
         tree="Debian linux-source-7.3 7.3.4-1",
         tree_ident="debian",
+        commit="",
         version="7.3.4",
         patches=(enabler,),
         config_sha256="c" * 64,

@@ -32,9 +32,10 @@ def test_a_run_says_which_box_it_was_on(tmp_path: Path) -> None:
     samples = [Sample(1.0 + n / 2, True, ()) for n in range(20)]
     with (trial.parent / SAMPLES).open("a") as sink:
         sink.writelines(sample_line(sample) for sample in samples)
-    for format in ("html", "junit", "markdown", "jsonl"):
+    for format in ("html", "junit", "kcidb", "markdown", "jsonl"):
         assert main(["export", str(folder), "--format", format, "-o", str(tmp_path / format)]) == 0
     assert "box lab1" in (tmp_path / "html").read_text()
+    assert '"comment": "box lab1, ' in (tmp_path / "kcidb").read_text()
 
 
 def test_a_target_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,6 +174,22 @@ def test_kcidb_takes_it(recorded_run: Path) -> None:
     assert failed["id"].startswith("my_lab:") and "lru_add_drain_all" in failed["log_excerpt"]
 
 
+def test_kcidb_is_told_the_commit_of_a_tree_from_git_and_none_of_a_package(recorded_run: Path) -> None:
+    def checkouts() -> list[dict[str, Any]]:
+        report = json.loads(export(recorded_run, "kcidb"))
+        kcidb_io.schema.V5_3.validate(report)
+        found: list[dict[str, Any]] = report["checkouts"]
+        return found
+
+    package = checkouts()
+    assert all("git_commit_hash" not in one and "Debian linux-source" in one["comment"] for one in package)
+    for path in recorded_run.rglob(RECORD):
+        text = path.read_text().replace('"config_sha"', f'"commit": "{"c" * 40}", "config_sha"')
+        path.write_text(text)
+    assert {one["git_commit_hash"] for one in checkouts()} == {"c" * 40}
+    assert not {one["id"] for one in checkouts()} & {one["id"] for one in package}
+
+
 def test_kcidb_has_a_status_for_each_end(hostile_run: Path) -> None:
     report = json.loads(export(hostile_run, "kcidb"))
     kcidb_io.schema.V5_3.validate(report)

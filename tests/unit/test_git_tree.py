@@ -91,7 +91,8 @@ def test_revisions_by_url(repository: Path, cache: Cache, tmp_path: Path) -> Non
             fetch_git(GitSpec(url, "nonsense"), cache, Notes(), soon())
     # Offline: a branch as it was known, with a word about it; a commit silently.
     notes = Notes()
-    assert fetch_git(GitSpec(url, "main"), cache, notes, soon()).ident == trees[1].ident
+    tip = fetch_git(GitSpec(url, "main"), cache, notes, soon())
+    assert tip.ident == trees[1].ident and len(tip.commit) == 40 and tip.commit[:20] in tip.ident
     assert len(notes.notes) == 1
     assert "from the cache" in notes.notes[0]
     assert fetch_git(GitSpec(url, commit), cache, notes, soon()).path == trees[0].path

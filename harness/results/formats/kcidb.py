@@ -2,7 +2,8 @@
 """KCIDB: what KernelCI's database takes, in version 5.3 of its schema (kcidb-io checks it in the tests).
 
 A checkout is a tree with its patches, so both arms of a comparison have one of their own. Names are made from
-content: a second run of the same kernel speaks of the same checkout and build.
+content: a second run of the same kernel speaks of the same checkout and build. The schema asks a checkout for
+`id` and `origin` only: source that has no commit (a Debian package, a tarball, a folder) gets none.
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ def _checkout(kernel: KernelFacts, origin: str) -> dict[str, Any]:
     applied = [patch for patch in kernel.patches if patch.status == "applied"]
     patchset = _patchset([patch.sha256 for patch in applied])
     titles = [f"{patch.name} ({patch.role}): {patch.title}" for patch in applied]
-    commit = _COMMIT.search(tree)
+    commit = kernel.commit or next(iter(_COMMIT.findall(tree)), "")  # older records have no `commit`
     return {
-        "id": f"{origin}:{digest([tree, patchset])[:32]}",
+        "id": f"{origin}:{digest([commit or tree, patchset])[:32]}",
         "origin": origin,
-        **({"git_commit_hash": commit[0]} if commit else {}),
+        **({"git_commit_hash": commit} if commit else {}),
         "patchset_hash": patchset,
         "comment": plain("; ".join([tree, *titles])),
         "valid": True,
@@ -110,12 +111,13 @@ def _build(kernel: KernelFacts, label: str, checkout: str, origin: str) -> dict[
 def _test(summary: Summary, arm: Arm, trial: TrialRecord, build: str, origin: str) -> dict[str, Any]:
     result = trial.result
     boot = arm.boot.model_dump(mode="json") if arm.boot else {}
+    guest = arm.guest if arm.boot and arm.boot.box else f"QEMU {arm.guest}"
     test: dict[str, Any] = {
         "id": f"{origin}:{summary.run.folder.name}/{trial.folder.name}",
         "origin": origin,
         "build_id": build,
         "path": _path("hmm_harness", summary.scenario),
-        "environment": {"comment": f"QEMU {arm.guest}", "misc": {"boot": boot}},
+        "environment": {"comment": guest, "misc": {"boot": boot}},
         "misc": {"arm": arm.name, "role": arm.role, "seed": trial.seed},
         **_begun(trial.facts),
     }
