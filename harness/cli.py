@@ -144,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
     matrix.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with an interrupted matrix")
     make_jobs(matrix)
     places(matrix)
+    target(matrix)
     matrix.add_argument("--json", action="store_true", help="one JSON object on standard output")
     folders(matrix)
     matrix.set_defaults(verb="matrix")

@@ -149,6 +149,12 @@ class QemuConfig(Frozen):
     userland: str | None = None
 
 
+def check_no_qemu(boot: BootConfig) -> None:
+    """ValueError for a guest that cannot be a box."""
+    if (boot.clock, boot.machine, boot.accel) != ("host", "auto", "auto"):
+        raise ValueError("a target is no QEMU: leave out boot.clock, boot.machine and boot.accel")
+
+
 class Experiment(Frozen):
     """What `compare` does. Kernels are named by content; control and candidate are roles of the arms."""
 
@@ -187,8 +193,8 @@ class Experiment(Frozen):
             raise ValueError("qemu.vfio needs `boot: {machine: q35, clock: host}`: a PCI bus, and real time")
         if self.target and self.qemu != QemuConfig():
             raise ValueError("a target is no QEMU: leave out qemu")
-        if self.target and (self.boot.clock, self.boot.machine, self.boot.accel) != ("host", "auto", "auto"):
-            raise ValueError("a target is no QEMU: leave out boot.clock, boot.machine and boot.accel")
+        if self.target:
+            check_no_qemu(self.boot)
         roles = sorted(arm.role for arm in self.arms.values())
         if roles != ["candidate", "control"]:
             raise ValueError(

@@ -24,6 +24,7 @@ from harness.config import (
     Preempt,
     TarballTree,
     TreeConfig,
+    check_no_qemu,
     load_named,
     validated,
 )
@@ -126,6 +127,8 @@ class Matrix(Frozen):
     exclude: Annotated[tuple[Exclusion, ...], Field(strict=False)] = ()
     #: The guest, but for its preemption model and its CPUs.
     boot: BootConfig = BootConfig()
+    #: The file of a box that trials run on instead of QEMU.
+    target: str = ""
     trials: Trials = 3
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     #: Metrics are also shown as multiples of this kernel's; empty: as they are only.
@@ -150,6 +153,8 @@ class Matrix(Frozen):
             for where, kind, name, known in self._references()
             if name not in known
         ]
+        if self.target:
+            check_no_qemu(self.boot)
         counts = Counter(entry.name for entry in self.scenarios)
         defects += [
             f"two scenarios are called {n}: give one a label" for n, count in counts.items() if count > 1
@@ -188,6 +193,7 @@ class Matrix(Frozen):
                 "last": ArmConfig(kernel=last, role="candidate"),
             },
             boot=self.boot,
+            target=self.target,
             trials=self.trials,
             seed=self.seed,
             memory_image_mb=self.memory_image_mb,
@@ -248,6 +254,8 @@ def matrix_named(reference: str) -> Matrix:
         raise UserError("\n".join(defects))
     if isinstance(matrix.tree, FolderTree):
         values["tree"]["path"] = str((path.resolve().parent / matrix.tree.path).resolve())
+    if matrix.target:
+        values["target"] = str((path.resolve().parent / matrix.target).resolve())
     return validated(Matrix, values, reference)
 
 

@@ -127,6 +127,8 @@ def _why_not(matrix: Matrix, cell: Cell, kernel: PlannedKernel) -> str:
         return kernel.reason
     if cell.preempt not in kernel.models:
         return f"no preempt={cell.preempt} on this kernel: {HINTS[cell.preempt]}"
+    if matrix.target and cell.boot(matrix).clock == "virtual":
+        return "the virtual clock needs QEMU, not a box"
     try:
         cell.scenario.check(cell.boot(matrix), cell.values())
         cell.scenario.check_kernel(kernel.version, kernel.config)

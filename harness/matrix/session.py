@@ -27,6 +27,7 @@ from harness.results.estimate import Estimate
 from harness.results.matrix import CellState
 from harness.results.repeats import NOTHING, Repeats
 from harness.results.runfolder import EXPERIMENT, TrialResult, finished_trials, program
+from harness.target.box.target import BoxTarget
 from harness.target.protocol import Clock, Machine
 from harness.watch.kinds import OutcomeKind
 
@@ -56,8 +57,9 @@ class Session:
         machine: Machine,
         repeats: Repeats = NOTHING,
         runner: Runner | None = None,
+        box: BoxTarget | None = None,
     ) -> None:
-        """`runner`: who runs the trials; without one they run one by one."""
+        """`runner`: who runs the trials; without one they run one by one. `box`: where, if not in QEMU."""
         self._matrix = matrix
         self._folder = folder
         self._repeats = repeats
@@ -65,6 +67,7 @@ class Session:
         self._workshop = workshop
         self._progress = workshop.progress
         self._machine = machine
+        self._box = box
         self._stages: dict[Clock, Stage] = {}
         #: By the cell's arm.
         self._found = {cell.arm: _untried(cell) for cell in cells}
@@ -132,7 +135,9 @@ class Session:
         """Run what is missing of a kernel's cells; a cell that fails has no further trials."""
         for boot in {cell.boot(self._matrix).clock: cell.boot(self._matrix) for cell in cells}.values():
             if boot.clock not in self._stages:
-                self._stages[boot.clock] = set_stage(boot, self._machine, kernel.build, self._workshop)
+                self._stages[boot.clock] = set_stage(
+                    boot, self._machine, kernel.build, self._workshop, box=self._box
+                )
 
         def missing() -> Iterator[TrialPlan]:
             for cell in cells:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.arguments import patch_files
-from harness.config import Frozen, GitTree, TreeConfig, Words, validated
+from harness.config import Frozen, GitTree, TreeConfig, Words, check_no_qemu, validated
 from harness.errors import UserError
 from harness.matrix.model import Matrix, Name
 from harness.selftest.cases import CASES, load_cases
@@ -38,10 +38,11 @@ class NightMatrix(Matrix):
     #: The positive control: where it does not show the scenario's bug, nothing is said of the other kernels.
     control: str
 
-    @field_validator("tree", "tarball", mode="before")
+    @field_validator("tree", "tarball", "target", mode="before")
     @classmethod
     def _elsewhere(cls, value: Any, info: ValidationInfo) -> Any:
-        raise ValueError(f"{info.field_name}: the trees of a night are under `trees`")
+        where = "has one `target`" if info.field_name == "target" else "has its trees under `trees`"
+        raise ValueError(f"{info.field_name}: a night {where}")
 
     @model_validator(mode="after")
     def _controlled(self) -> NightMatrix:
@@ -120,7 +121,7 @@ class Nightly(Frozen):
 
     #: What the store knows these nights by; empty: the file's name without `.yaml`.
     name: Annotated[str, Field(pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9_.+-]*$")] = ""
-    #: `qemu`, or the file of a box.
+    #: `qemu`, or the file of a box; the self-test is in QEMU all the same.
     target: str = QEMU
     #: For all of it, self-test and bisections included.
     budget_minutes: Annotated[float, Field(gt=0, le=7 * 1440)]
@@ -152,6 +153,11 @@ class Nightly(Frozen):
                 yield f"trees.{name}: there are several matrices, `matrix` says which"
             if isinstance(tree.tree, GitTree) and tree.history:
                 yield f"trees.{name}: a git tree has its own history"
+        for name, matrix in self.matrices.items() if self.target != QEMU else ():
+            try:
+                check_no_qemu(matrix.boot)
+            except ValueError as error:
+                yield f"matrices.{name}: {error}"
         if self.selftest.tree and self.selftest.tree not in self.trees:
             near = did_you_mean(self.selftest.tree, self.trees)
             yield f"selftest names the tree {self.selftest.tree}, which is not among trees{near}"
@@ -177,7 +183,7 @@ def load_nightly(path: Path) -> Nightly:
     values["name"] = night.name or path.stem
     defects: list[str] = []
     for name, matrix in values["matrices"].items():
-        for key in ("tree", "tarball"):
+        for key in ("tree", "tarball", "target"):
             matrix.pop(key, None)
         for key in ("preempt", "cpus"):
             matrix["boot"].pop(key)

@@ -17,7 +17,7 @@ from harness.disk import write_atomically
 from harness.experiment.kernels import get_tree
 from harness.experiment.options import Workshop
 from harness.matrix.model import Matrix, matrix_values, restricted
-from harness.nightly.model import Nightly
+from harness.nightly.model import QEMU, Nightly
 from harness.results.matrix import CellFacts, MatrixResult
 from harness.results.night import NightCell, NightResult, NightTreeFacts
 from harness.results.reading import load_run
@@ -116,6 +116,7 @@ def units_of(night: Nightly, trees: Sequence[NightTreeFacts]) -> list[Unit]:
             values = matrix_values(restricted(chosen, [entry.name], []))
             values = {key: value for key, value in values.items() if key != "control"}
             values["tree"] = tree.model_dump(mode="json")
+            values["target"] = "" if night.target == QEMU else night.target
             matrix = validated(Matrix, values, f"{facts.name}/{entry.name}")
             found.append(Unit(facts, matrix, chosen.control, night.target))
     return found

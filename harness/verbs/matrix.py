@@ -17,6 +17,7 @@ from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.kernels import get_tree
 from harness.experiment.options import Workshop
+from harness.experiment.stage import box_of, check_target, machine_of
 from harness.kernel.patches import in_range
 from harness.kernel.tree import KernelTree
 from harness.layout import Table
@@ -45,7 +46,6 @@ from harness.results.runfolder import (
 )
 from harness.results.tables import matrix_markdown
 from harness.suggest import did_you_mean
-from harness.target.machine import pick_machine
 from harness.verbs.common import check_same_tree, conclude, kept_in, recorded_in
 from harness.verbs.runners import boot_on, check_places, runner_for
 
@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     else:
         matrix, tree = _to_run(arguments, workshop, display)
         repeats.check_tree(tree.description)
-    machine = pick_machine(matrix.boot.machine)
+    machine = machine_of(matrix.as_experiment())
     kernels = plan_kernels(matrix, tree, machine, workshop)
     cells = plan_cells(matrix, kernels)
     if arguments.plan:
@@ -91,7 +91,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
             matrix,
             session.found,
             tree=tree.description,
-            guest=f"{machine}, {matrix.boot.memory_mb} MB",
+            guest=f"box {box.config.name}" if box else f"{machine}, {matrix.boot.memory_mb} MB",
             day=time.strftime("%Y-%m-%d"),
             seconds=facts["seconds"] + time.monotonic() - begin,
             reproduce=facts["reproduce"],
@@ -104,11 +104,14 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         update("running", seconds=done.seconds)
 
     with (
-        runner_for(arguments, guests, display) as runner,
+        runner_for(arguments, guests, display, matrix.target) as runner,
         recorded_in(folder, facts, arguments.store) as update,
     ):
-        session = Session(matrix, cells, folder, workshop, machine, repeats, runner)
-        with kept_in(folder, display, [program(), "matrix", "--resume", str(folder)]):
+        with (
+            kept_in(folder, display, [program(), "matrix", "--resume", str(folder)]),
+            box_of(matrix.as_experiment(), folder) as box,
+        ):
+            session = Session(matrix, cells, folder, workshop, machine, repeats, runner, box)
             session.run(kernels, lambda: keep(update))
         done = result()
         values = done.model_dump(mode="json")
@@ -122,6 +125,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
 def _to_run(arguments: argparse.Namespace, workshop: Workshop, display: Display) -> tuple[Matrix, KernelTree]:
     """The matrix that is asked for, with the command line's changes, and its tree."""
     matrix = _changed(matrix_named(arguments.matrix or DEFAULT_MATRIX), arguments)
+    check_target(matrix.as_experiment())
     tree = get_tree(matrix.tree, workshop, matrix.tarball)
     if not arguments.matrix:
         name, builtin = matrix_for(tree.version)
@@ -136,12 +140,14 @@ def _to_run(arguments: argparse.Namespace, workshop: Workshop, display: Display)
 
 
 def _changed(matrix: Matrix, arguments: argparse.Namespace) -> Matrix:
-    """The matrix with the command line's tree, trials and choice of rows. UserError for an unknown one."""
+    """The matrix with the command line's tree, target, trials and choice of rows. UserError: unknown."""
     _known("scenario", arguments.scenarios, [entry.name for entry in matrix.scenarios])
     _known("kernel", arguments.kernels, list(matrix.kernels))
     values = matrix_values(restricted(matrix, arguments.scenarios, arguments.kernels))
     if arguments.tree:
         values["tree"] = parse_tree(arguments.tree).model_dump(mode="json")
+    if arguments.target:
+        values["target"] = str(arguments.target.resolve())
     if arguments.trials is not None:
         values["trials"] = arguments.trials
         for entry in values["scenarios"]:
@@ -177,7 +183,7 @@ def _to_resume(arguments: argparse.Namespace) -> tuple[Path, Matrix, dict[str, A
     if record["state"] == "finished" and record["result"]["complete"]:
         raise UserError(f"{folder} is finished", hint=f"see {folder}/report.md")
     names = {"matrix": "a matrix", "scenarios": "--scenario", "kernels": "--kernel"}
-    given = ("matrix", "tree", "trials", "scenarios", "kernels")
+    given = ("matrix", "tree", "target", "trials", "scenarios", "kernels")
     changed = [names.get(name, f"--{name}") for name in given if getattr(arguments, name)]
     if changed:
         raise UserError(f"--resume takes the matrix as it was, not {', '.join(changed)}")

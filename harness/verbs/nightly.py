@@ -14,7 +14,6 @@ from typing import Any
 
 from harness.arguments import command_of
 from harness.cache import digest
-from harness.cli import parser
 from harness.disk import write_atomically
 from harness.display import Display
 from harness.errors import InfraError, UserError
@@ -43,6 +42,7 @@ from harness.results.runfolder import (
     unfinished_run,
 )
 from harness.results.schema import read_as
+from harness.target.box.config import load_box
 from harness.verbs.common import conclude, kept_in, recorded_in
 from harness.verbs.rerun import places
 
@@ -92,8 +92,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
 
 def _check(night: Nightly, known: Known) -> None:
     """UserError for what only the whole of the files shows."""
-    if night.target != QEMU and not hasattr(parser().parse_args(["matrix"]), "target"):
-        raise UserError(f"target: {night.target}: matrices run on QEMU only", hint="target: qemu")
+    if night.target != QEMU:
+        load_box(Path(night.target))
     wrong = [issue.tree for issue in known.issues if issue.tree not in ("", *night.trees)]
     if wrong:
         raise UserError(

@@ -131,6 +131,23 @@ def test_a_kept_matrix_is_read_as_it_was(tmp_path: Path) -> None:
     assert experiment_named(str(tmp_path / EXPERIMENT)).kernels == matrix.kernels
 
 
+def test_a_matrix_on_a_box(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lab1.yaml").write_text("name: lab1\nssh: {hots: 127.0.0.1}\n")
+    matrix = read(
+        tmp_path, GOOD.replace("label: work,", "label: work, clock: virtual,") + "target: lab1.yaml\n"
+    )
+    assert matrix.target == matrix.as_experiment().target == str(tmp_path / "lab1.yaml")
+    reasons = {cell.arm: cell.reason for cell in plan_cells(matrix, planned(matrix))}
+    assert reasons["work.unfixed.none.2"] == "the virtual clock needs QEMU, not a box"
+    assert reasons["trylock-starvation.unfixed.none.2"] == ""
+    with pytest.raises(UserError, match=r"a target is no QEMU: leave out boot\.clock"):
+        read(tmp_path, GOOD + "target: lab1.yaml\nboot: {machine: q35}\n")
+    words = ["matrix", "--target", str(tmp_path / "lab1.yaml"), "--out", str(tmp_path)]
+    assert main([*words, "--cache", str(tmp_path / "cache")]) == 2
+    assert "lab1.yaml:2: ssh.hots: unknown key" in capsys.readouterr().err
+    assert main([*words, "--resume", str(tmp_path)]) == 2
+
+
 @pytest.mark.parametrize("name", sorted(builtin_matrices()))
 def test_the_builtin_matrices_are_for_kernels_their_patches_are_for(name: str) -> None:
     matrix = matrix_named(name)

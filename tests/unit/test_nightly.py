@@ -13,7 +13,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from harness.arguments import experiment_named
 from harness.cli import main
+from harness.matrix.model import matrix_named
 from harness.nightly.child import Ran
 from harness.nightly.units import in_turn, took
 from harness.results.database import MIGRATIONS
@@ -243,6 +245,33 @@ def test_a_second_night_on_the_target_says_who_is_there(room: Room, capsys: Capt
     assert f"another night is at work on qemu: {room.file}, process" in said and "since 20" in said
 
 
+def test_a_night_on_a_box_has_its_self_test_in_qemu(room: Room, capsys: Capture) -> None:
+    box = room.place / "lab1.yaml"
+    box.write_text("name: lab1\nssh: {hots: 127.0.0.1}\n")
+    room.file.write_text(FILE.replace("nights: 3", "nights: 3\ntarget: lab1.yaml"))
+    verbs = Verbs()
+    assert room.night(verbs) == 2 and verbs.called == []
+    assert "lab1.yaml:2: ssh.hots: unknown key" in capsys.readouterr().err
+    (room.place / "known_hosts").touch()
+    box.write_text("name: lab1\nssh: {host: 127.0.0.1, known_hosts: known_hosts}\n")
+    assert room.night(verbs) == 0 and room.last["target"] == "lab1.yaml"
+    assert {matrix_named(words[1]).target for words in verbs.called if words[0] == "matrix"} == {str(box)}
+    (selftest,) = [words for words in verbs.called if words[0] == "selftest"]
+    experiment = experiment_named(selftest[selftest.index("--experiment") + 1])
+    assert experiment.target == "" and selftest[selftest.index("--fragment") + 1] == "box"
+    # Nights in QEMU are no nights on the box, and the box's regressions are none of QEMU's.
+    room.advance()
+    assert room.night(Verbs(broken)) == 1
+    (finding,) = room.last["findings"]
+    assert (finding["bisect"], finding["no_bisect"]) == (
+        "",
+        "bisect runs in QEMU, and this was seen on a box",
+    )
+    assert room.last["compared"]
+    room.file.write_text(FILE)
+    assert room.night(Verbs()) == 0 and not room.last["compared"]
+
+
 def test_a_full_disk_and_a_newer_store_are_said(room: Room, tmp_path: Path, capsys: Capture) -> None:
     with mounted(tmp_path / "disk", "400k") as disk:
         fill(disk)
@@ -319,8 +348,14 @@ def test_a_branch_is_followed_to_its_tip(room: Room, capsys: Capture) -> None:
         ("control: unfixed", "control: unfixd", "did you mean unfixed"),
         ("- trylock-starvation\n", "- trylock-starvatoin\n", "did you mean trylock-starvation"),
         ("x86-preempt-choice]", "x86-preempt-chioce]", "did you mean x86-preempt-choice"),
-        ("    trials: 6", "    trials: 6\n    tree: {kind: debian}", "are under `trees`"),
+        ("    trials: 6", "    trials: 6\n    tree: {kind: debian}", "has its trees under `trees`"),
         ("nights: 3", "nights: 3\ntarget: box.yaml", "target: no file 'box.yaml'"),
+        ("    trials: 6", "    trials: 6\n    target: box.yaml", "a night has one `target`"),
+        (
+            "    trials: 6",
+            "    trials: 6\n    boot: {clock: virtual}\ntarget: box.yaml",
+            "matrices.seven: a target is no QEMU: leave out boot.clock",
+        ),
         ("nights: 3", "nights: 3\nknown_issues: none.yaml", "known_issues: no file"),
         ("nights: 3", "nights: 3\nselftest: {cases: [soft-lokcup]}", "did you mean soft-lockup"),
         ("nights: 3", "nights: 3\nnotify: {mail: {to: [a@b], from: a@b, user: x}}", "password_file"),
