@@ -69,8 +69,10 @@ def _export(commands: argparse._SubParsersAction[Any]) -> None:
     )
     export.add_argument("run", metavar="RUN", help=_RUN)
     store(export)
-    export.add_argument(
-        "--format", required=True, metavar="F", help="junit, ktap, kcidb, jsonl, markdown, reply or html"
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument("--format", metavar="F", help="junit, ktap, kcidb, jsonl, markdown, reply or html")
+    form.add_argument(
+        "--events", dest="format", action="store_const", const="jsonl", help="all that happened, as JSON lines"
     )
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: standard output)")
     export.add_argument(

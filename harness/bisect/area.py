@@ -189,4 +189,5 @@ class Area:
             f"git {self.source} {commit[:12]}",
             self.origin,
             changes_since=partial(paths_between, self.git_dir, commit),
+            commit=commit,
         )

@@ -234,7 +234,8 @@ def _culprit(ran: Ran) -> str:
         return "the budget was over: the same command goes on where this was ended"
     culprit = ran.result.get("culprit")
     if culprit:
-        return f"culprit: {ran.result.get('labels', {}).get(culprit, culprit)}"
+        named = ran.result.get("labels", {}).get(culprit, culprit)
+        return f"culprit: {named} (see {ran.result.get('evidence')})"
     return f"no culprit: {ran.result.get('reason') or ran.error or f'bisect ended with {ran.status}'}"
 
 

@@ -174,7 +174,8 @@ class Verbs:
         return Ran(0, json.loads(done.model_dump_json()))
 
     def _bisect(self, words: Sequence[str]) -> Ran:
-        return Ran(0, {"culprit": "c" * 40, "labels": {"c" * 40: 'cccccccccccc ("mm: break it")'}})
+        labels = {"c" * 40: 'cccccccccccc ("mm: break it")'}
+        return Ran(0, {"culprit": "c" * 40, "labels": labels, "evidence": "runs/2"})
 
 
 class Room:

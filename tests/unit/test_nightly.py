@@ -112,6 +112,13 @@ def test_what_a_night_leaves_is_as_described_and_shown_again(room: Room, capsys:
     assert printed["findings"][0]["bisect"] in "".join(suites.itertext())
     assert main(["export", str(folder), "--format", "markdown"]) == 0
     assert capsys.readouterr().out == markdown
+    assert main(["export", str(folder), "--format", "ktap"]) == 0
+    told = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "ok " in line]
+    assert told == [
+        "  not ok 1 mainline trylock-starvation", "  ok 2 mainline churn", "not ok 1 mainline",
+        "  ok 1 stable trylock-starvation", "  ok 2 stable churn", "ok 2 stable", "not ok 3 verdict # regression",
+    ]  # fmt: skip
+    assert main(["export", str(folder), "--format", "kcidb"]) == 2  # no matrix left a folder
 
 
 def test_without_the_control_nothing_is_said(room: Room) -> None:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two nights over a real history: the second has the bug, and the command that its report suggests works."""
+"""Two nights over a real history: the second has the bug, and bisects it by itself."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import kcidb_io
 import pytest
 
 from harness.config import load_experiment
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.vm
 
 FILE = """\
 budget_minutes: 30
+auto_bisect: true
 trees:
   story: {tree: {kind: git, url: "%s", revision: %s}}
 matrices:
@@ -41,7 +42,7 @@ selftest: {cases: [panic]}
 
 @dataclass(frozen=True)
 class Nights:
-    """Both, and what the suggested command came to."""
+    """Both, and what the bisection came to."""
 
     made: MadeHistory
     parent: str
@@ -65,11 +66,8 @@ def nights(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Nigh
 
     first, second = night(parent), night(made.culprit)
     assert second.status == 1, second.err
-    (finding,) = second.json["findings"]
-    _, *words = shlex.split(finding["bisect"])
-    ran = subprocess.run([HARNESS, *words, "--json"], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return Nights(made, parent, first, second, json.loads(ran.stdout), out)
+    (bisected,) = out.glob("*-bisect*")
+    return Nights(made, parent, first, second, read_record(bisected)["result"], out)
 
 
 def test_a_clean_night_is_followed_by_one_with_the_bug(nights: Nights) -> None:
@@ -83,8 +81,21 @@ def test_a_clean_night_is_followed_by_one_with_the_bug(nights: Nights) -> None:
     assert finding["bad"] == nights.made.culprit and "hmm_range_fault" in finding["signature"]
 
 
-def test_the_suggested_command_finds_the_commit(nights: Nights) -> None:
+def test_the_suggested_command_is_run_and_finds_the_commit(nights: Nights) -> None:
     assert nights.bisected["culprit"] == nights.made.culprit and nights.bisected["checked"]
+    (finding,) = nights.second.json["findings"]
+    assert finding["bisected"].startswith(f"culprit: {nights.made.culprit[:12]} ")
+    assert f"(see {nights.bisected['evidence']})" in finding["bisected"]
+    assert f"--good {nights.parent} --bad {nights.made.culprit}" in finding["bisect"]
+
+
+def test_the_night_goes_to_kernelci_with_its_commit(nights: Nights) -> None:
+    folder = nights.second.json["evidence"]
+    ran = subprocess.run([HARNESS, "export", folder, "--format", "kcidb"], capture_output=True, check=True)
+    report = json.loads(ran.stdout)
+    kcidb_io.schema.V5_3.validate(report)
+    assert {one["git_commit_hash"] for one in report["checkouts"]} == {nights.made.culprit}
+    assert [test["status"] for test in report["tests"]] == ["FAIL"] * 4
 
 
 def test_every_folder_is_as_described_and_nothing_runs_on(nights: Nights) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.cache import digest
@@ -20,7 +21,7 @@ from harness.plain import plain
 from harness.results.cases import case_text, trial_cases
 from harness.results.formats.evidence import evidence_text, trial_title
 from harness.results.formats.options import Options
-from harness.results.reading import RunRecord, TrialRecord
+from harness.results.reading import RunRecord, TrialRecord, load_run
 from harness.results.schema import KernelFacts
 from harness.results.summary import Arm, Summary, summarize
 from harness.watch.kinds import OutcomeKind
@@ -48,21 +49,26 @@ _CASES: Mapping[CaseStatus, str] = {
 
 
 def kcidb(run: RunRecord, options: Options) -> str:
-    """The run as one JSON object. UserError for an origin that the schema does not take."""
+    """The run as one JSON object; of a night, its matrices.
+
+    UserError for an origin that the schema does not take, and if the folder of a matrix cannot be read.
+    """
     if not _ORIGIN.fullmatch(options.origin):
         raise UserError(f"--origin {options.origin!r}: small letters, digits and _ only")
     summary = summarize(run)
+    units = summary.night.units if summary.night else ()
+    summaries = [summary, *(summarize(load_run(Path(unit.run))) for unit in units if unit.run)]
     checkouts: dict[str, dict[str, Any]] = {}
     builds: dict[str, dict[str, Any]] = {}
     tests = []
-    for arm in summary.arms:
+    for each, arm in ((each, arm) for each in summaries for arm in each.arms):
         if arm.kernel is None:
             continue  # cut short before it was built
         checkout = _checkout(arm.kernel, options.origin)
         build = _build(arm.kernel, arm.label, checkout["id"], options.origin)
         checkouts[checkout["id"]], builds[build["id"]] = checkout, build
         for trial in arm.trials:
-            test = _test(summary, arm, trial, build["id"], options.origin)
+            test = _test(each, arm, trial, build["id"], options.origin)
             tests += [test, *(_case(test, n, case) for n, case in enumerate(trial_cases(trial), start=1))]
     report = {
         "version": {"major": 5, "minor": 3},

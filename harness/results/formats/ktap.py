@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """KTAP version 1 (Documentation/dev-tools/ktap.rst), as the tree's own `kunit.py parse` reads it.
 
-A subtest for each arm, a line for each trial, and the verdict. A control that shows the bug is `XFAIL`.
+A subtest for each arm, a line for each trial, and the verdict. A control that shows the bug is `XFAIL`. Of a
+night a subtest for each tree, a line for each candidate.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 
 from harness.plain import plain
 from harness.results.cases import case_text, trial_cases
 from harness.results.formats.evidence import evidence_text, trial_title
+from harness.results.formats.night import NightCase, night_cases
 from harness.results.formats.options import Options
 from harness.results.reading import RunRecord, TrialRecord
 from harness.results.summary import Arm, Summary, summarize
@@ -26,13 +31,28 @@ _TAKEN = re.compile(r"List of all partitions:|Kernel panic - not syncing: VFS:|r
 def ktap(run: RunRecord, options: Options) -> str:
     """The run as a KTAP document."""
     summary = summarize(run)
-    arms = [arm for arm in summary.arms if arm.trials]
-    lines = ["KTAP version 1", f"1..{len(arms) + 1}"]
-    for number, arm in enumerate(arms, start=1):
-        lines += _arm(number, arm)
+    groups: list[Callable[[int], list[str]]] = [partial(_arm, arm=arm) for arm in summary.arms if arm.trials]
+    if summary.night:
+        trees = groupby(sorted(night_cases(summary.night), key=attrgetter("tree")), attrgetter("tree"))
+        groups += [partial(_night, tree=tree, cases=tuple(cases)) for tree, cases in trees]
+    lines = ["KTAP version 1", f"1..{len(groups) + 1}"]
+    for number, group in enumerate(groups, start=1):
+        lines += group(number)
     lines += _diagnostics([f"{summary.headline}: {summary.reason}", f"again: {run.reproduce}"])
-    lines.append(_result(len(arms) + 1, summary.standing == "good", "verdict", _note(summary)))
+    lines.append(_result(len(groups) + 1, summary.standing == "good", "verdict", _note(summary)))
     return "\n".join(lines) + "\n"
+
+
+def _night(number: int, tree: str, cases: Sequence[NightCase]) -> list[str]:
+    """The candidates of a tree; what has no answer is no result."""
+    name = _name(tree)
+    inner = ["KTAP version 1", f"# Subtest: {name}", f"1..{len(cases)}"]
+    for place, case in enumerate(cases, start=1):
+        inner += _diagnostics(case.said.splitlines())
+        note = {"passed": "", "failed": case.kind, "silent": f"ERROR {case.kind}"}[case.standing]
+        inner.append(_result(place, case.standing == "passed", f"{name} {_name(case.name)}", note))
+    good = all(case.standing == "passed" for case in cases)
+    return [*(f"  {line}" for line in inner), _result(number, good, name, "")]
 
 
 def _arm(number: int, arm: Arm) -> list[str]:
