@@ -72,7 +72,7 @@ def _export(commands: argparse._SubParsersAction[Any]) -> None:
     form = export.add_mutually_exclusive_group(required=True)
     form.add_argument("--format", metavar="F", help="junit, ktap, kcidb, jsonl, markdown, reply or html")
     form.add_argument(
-        "--events", dest="format", action="store_const", const="jsonl", help="all that happened, as JSON lines"
+        "--events", dest="format", action="store_const", const="jsonl", help="the same as --format jsonl"
     )
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: standard output)")
     export.add_argument(

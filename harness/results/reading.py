@@ -12,7 +12,12 @@ from harness.config import Experiment
 from harness.errors import UserError
 from harness.results.lock import at_work
 from harness.results.runfolder import EXPERIMENT, RECORD, TrialResult, read_record
+from harness.target.recording import CONSOLE
+from harness.watch.kinds import OutcomeKind
 from harness.yamlfile import load_yaml
+
+#: The folder of a trial's evidence, which every outcome but `completed` has.
+_EVIDENCE = "evidence"
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,14 @@ class TrialRecord:
     result: TrialResult | None
     #: All of its `run.json`: scenario, parameters, kernel, boot, command, provenance.
     facts: Mapping[str, Any]
+
+    @property
+    def lost(self) -> bool:
+        """It left a console or evidence that is gone, and nobody pruned it."""
+        if self.result is None or self.facts.get("pruned"):
+            return False
+        names = [CONSOLE] if self.result.kind is OutcomeKind.COMPLETED else [CONSOLE, _EVIDENCE]
+        return not all((self.folder / name).exists() for name in names)
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,15 @@ class RunRecord:
     def pruned(self) -> str:
         """When its evidence was removed (UTC); empty if it was not."""
         return str(self.facts.get("pruned") or "")
+
+    @property
+    def removed(self) -> str:
+        """What of its evidence is not there any more, in words; empty if all of it is."""
+        if self.pruned:
+            return f"the evidence was removed on {self.pruned[:10]}"
+        lost = [trial.folder.name for trial in self.trials if trial.lost]
+        of = f"{lost[0]} and {len(lost) - 1} more trials" if len(lost) > 1 else "".join(lost)
+        return f"console or evidence of {of} is not there any more" if lost else ""
 
     @property
     def standing(self) -> str:

@@ -28,8 +28,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     if target and not target.parent.is_dir():
         raise UserError(f"-o {target}: there is no folder {target.parent}")
     run = load_run(folder_named(arguments.run, arguments.store))
-    if run.pruned:
-        print(f"warning: the evidence was removed on {run.pruned[:10]}", file=sys.stderr)
+    if run.removed:
+        print(f"warning: {run.removed}", file=sys.stderr)
     for what in run.damaged:
         print(f"warning: {what}", file=sys.stderr)
     text = FORMATS[name](run, Options(arguments.mbox, arguments.sender, arguments.origin))

@@ -26,6 +26,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         return _show_stored(place, arguments, display)
     run = load_run(place)
     if arguments.rerun:
+        for what in run.damaged:
+            print(f"warning: not compared: {what}", file=sys.stderr)
         # Only this takes all that the verbs work with.
         return int(importlib.import_module("harness.verbs.rerun").rerun(run, arguments, display))
     if arguments.trial:
@@ -39,8 +41,8 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         print(json.dumps(_run_json(run)))
     else:
         display.result(*run_parts(run))
-    if run.pruned:
-        print(f"note: the evidence was removed on {run.pruned[:10]}", file=sys.stderr)
+    if run.removed:
+        print(f"note: {run.removed}", file=sys.stderr)
     for what in run.damaged:
         print(f"error: {what}", file=sys.stderr)
     return UserError.exit_code if run.damaged else 0

@@ -116,7 +116,8 @@ def test_what_a_night_leaves_is_as_described_and_shown_again(room: Room, capsys:
     told = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "ok " in line]
     assert told == [
         "  not ok 1 mainline trylock-starvation", "  ok 2 mainline churn", "not ok 1 mainline",
-        "  ok 1 stable trylock-starvation", "  ok 2 stable churn", "ok 2 stable", "not ok 3 verdict # regression",
+        "  ok 1 stable trylock-starvation", "  ok 2 stable churn", "ok 2 stable",
+        "not ok 3 verdict # regression",
     ]  # fmt: skip
     assert main(["export", str(folder), "--format", "kcidb"]) == 2  # no matrix left a folder
 
@@ -297,7 +298,7 @@ def test_bisections_are_run_on_request(room: Room) -> None:
     room.advance()
     verbs = Verbs(broken)
     assert room.night(verbs) == 1
-    assert room.last["findings"][0]["bisected"] == 'culprit: cccccccccccc ("mm: break it")'
+    assert room.last["findings"][0]["bisected"] == 'culprit: cccccccccccc ("mm: break it") (see runs/2)'
     assert verbs.called[-1][0] == "bisect"
     room.advance()
     room.night(Verbs())

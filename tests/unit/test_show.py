@@ -61,6 +61,19 @@ def test_missing_evidence_is_said_and_the_rest_is_shown(
     assert "001-unfixed is not there any more" in err and "002-fixed/run.json: no JSON, or cut short" in err
 
 
+def test_evidence_that_somebody_removed_by_hand_is_missed(
+    printed: tuple[Path, str], tmp_path: Path, capsys: Capture
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(printed[0], folder)
+    for trial in ("001-unfixed", "002-unfixed"):
+        (folder / "trials" / trial / "console.log").unlink()
+    assert main(["show", str(folder)]) == 0
+    assert "of 001-unfixed and 1 more trials is not there any more" in capsys.readouterr().err
+    assert main(["export", str(folder), "--format", "markdown"]) == 0
+    assert "of 001-unfixed and 1 more trials is not there any more" in capsys.readouterr().err
+
+
 def test_a_run_that_did_not_come_to_its_end_is_shown_as_far_as_it_came(
     printed: tuple[Path, str], tmp_path: Path, capsys: Capture
 ) -> None:

@@ -61,7 +61,7 @@ def kcidb(run: RunRecord, options: Options) -> str:
     checkouts: dict[str, dict[str, Any]] = {}
     builds: dict[str, dict[str, Any]] = {}
     tests = []
-    for each, arm in ((each, arm) for each in summaries for arm in each.arms):
+    for each, arm in [(one, arm) for one in summaries for arm in one.arms]:
         if arm.kernel is None:
             continue  # cut short before it was built
         checkout = _checkout(arm.kernel, options.origin)
