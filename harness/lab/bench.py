@@ -15,6 +15,7 @@ from harness.arguments import experiment_from
 from harness.cache import default_cache_folder
 from harness.config import Experiment
 from harness.display import Display
+from harness.errors import HarnessError
 from harness.experiment.compare import Comparison, alternate, concluded, judged, stands, trial_command
 from harness.experiment.kernels import (
     BootableKernel,
@@ -43,8 +44,12 @@ from harness.results.runfolder import (
     write_experiment,
 )
 from harness.scenario.catalogue import scenario_values
+from harness.target.box.target import BoxTarget
 from harness.target.protocol import Machine, Target
 from harness.verbs.common import conclude, recorded_in
+
+#: For the evidence of a trial, s.
+EVIDENCE_S = 180
 
 
 class Bench:
@@ -63,6 +68,7 @@ class Bench:
         self.display = display
         self._workshop = Workshop.at(default_cache_folder(), display)
         self._open = contextlib.ExitStack()
+        self._unfit: HarnessError | None = None
         self._kernels: dict[tuple[str, tuple[str, ...], bool], BootableKernel] = {}
 
     @cached_property
@@ -92,11 +98,21 @@ class Bench:
     @cached_property
     def stage(self) -> Stage:
         """Where trials happen; an arm's kernel says whether KVM runs here."""
+        box = self._box()
         arm = next(iter(self.experiment.arms.values()))
         build = self.kernel(arm.kernel, arm.patches).build
-        box = self._open.enter_context(box_of(self.experiment, self.out))
         boot, qemu = self.experiment.boot, self.experiment.qemu
         return set_stage(boot, self.machine, build, self._workshop, qemu, box)
+
+    def _box(self) -> BoxTarget | None:
+        """The box, if it is one. One that is not fit is so for every test: it is not tried again."""
+        if self._unfit:
+            raise self._unfit
+        try:
+            return self._open.enter_context(box_of(self.experiment, self.out))
+        except HarnessError as error:
+            self._unfit = error
+            raise
 
     def close(self) -> None:
         """Give the box back, if it is one."""
@@ -165,10 +181,15 @@ class Run:
         return plan_trial(self._kept, arm, index, self.prepare(arm), self._bench.stage, again)
 
     @property
-    def limit_s(self) -> float:
-        """What a trial may take by itself, s; asked when the stage is known."""
+    def guard_s(self) -> float:
+        """When whoever guards a trial from outside may end it, s; asked when the stage is known.
+
+        That is what it may take by itself, then the evidence; and a box is brought back in up to three ways,
+        before and after.
+        """
         scenario = scenario_values(self.experiment)[0]
-        return max(self.experiment.trial_timeout_s, scenario.trial_s) + self._bench.target.start_s
+        own_s = max(self.experiment.trial_timeout_s, scenario.trial_s)
+        return own_s + EVIDENCE_S + 7 * self._bench.target.start_s
 
     @property
     def stands(self) -> bool:

@@ -17,17 +17,14 @@ from harness.config import Experiment, builtin_experiments
 from harness.display import PLAIN_INTERVAL_S, QuietProgress
 from harness.errors import HarnessError, InfraError
 from harness.experiment.compare import alternate
+from harness.experiment.stage import check_target
 from harness.experiment.statistics import VerdictKind
 from harness.lab.bench import Bench, Run
 from harness.lab.outcomes import check, properties
 from harness.process import command_line
 from harness.progress import Step
 from harness.scenario.catalogue import scenario_values
-from harness.target.box.config import load_box
 from harness.watch.kinds import OutcomeKind
-
-#: What a trial may take beyond its own limit before the outer guard (pytest-timeout) ends it: evidence, s.
-GUARD_S = 180
 
 
 class Suite:
@@ -47,8 +44,11 @@ class Suite:
         try:
             base = experiment_named(named if named in known else str(file))
             target = config.getoption("hmm_target")
-            if target:
-                base = _on(base, config.invocation_params.dir / target if target != "qemu" else None)
+            if target == "qemu":
+                base = base.model_copy(update={"target": ""})
+            elif target:
+                base = experiment_from(Namespace(target=config.invocation_params.dir / target), base)
+            check_target(base)
             chosen = config.getoption("hmm_scenario") or [base.scenario]
             experiments = [experiment_from(Namespace(scenario=name), base) for name in dict.fromkeys(chosen)]
             for experiment in experiments:
@@ -98,13 +98,6 @@ class Suite:
         for run in self.runs:
             run.close(KeyboardInterrupt())
         self.bench.close()
-
-
-def _on(experiment: Experiment, target: Path | None) -> Experiment:
-    """The experiment on a box, by its file, or in QEMU (None). UserError for a file that is none."""
-    if target:
-        load_box(target)
-    return experiment.model_copy(update={"target": str(target.resolve()) if target else ""})
 
 
 class _File(pytest.File):
@@ -165,7 +158,7 @@ class _Trial(_Item):
     def prepare(self) -> None:
         try:
             self.run.prepare(self._arm)
-            guard_s = self.run.limit_s + GUARD_S
+            guard_s = self.run.guard_s
         except HarnessError as error:
             self._unbuilt = error
         else:

@@ -65,22 +65,30 @@ class _Session(paramiko.ServerInterface):
         assert child.stdin and child.stdout and child.stderr
         stdin, errors = child.stdin, child.stderr
 
+        cut = contextlib.suppress(OSError, EOFError)  # by whoever has the server, or the client
+
         def feed() -> None:
-            with contextlib.suppress(OSError, EOFError), stdin:
+            with cut, stdin:
                 while data := channel.recv(65536):
                     stdin.write(data)
 
+        def complain() -> None:
+            with cut:
+                channel.sendall_stderr(errors.read())
+
         threading.Thread(target=feed, daemon=True).start()
-        err = threading.Thread(target=lambda: channel.sendall_stderr(errors.read()))
+        err = threading.Thread(target=complain)
         err.start()
-        try:
-            while data := child.stdout.read(65536):
-                channel.sendall(data)
-            err.join()
-            channel.send_exit_status(child.wait())
-        except (OSError, EOFError):
-            child.kill()
-        channel.close()
+        with cut:
+            try:
+                while data := child.stdout.read(65536):
+                    channel.sendall(data)
+                err.join()
+                channel.send_exit_status(child.wait())
+                channel.close()
+            finally:
+                child.kill()
+                child.wait()
 
 
 class SshServer:
@@ -121,6 +129,7 @@ class SshServer:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._socket.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 transport = paramiko.Transport(connection)
                 transport.add_server_key(self._host_key)
                 transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _Files)

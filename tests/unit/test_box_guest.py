@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,7 +26,13 @@ from harness.target.protocol import AgentLine, BootPlan, GuestEnded, RawEvent, S
 from harness.target.recording import replay
 from tests.unit.boxroom import SshServer, ssh_server
 
-SLOW = '#!/bin/sh\nfor n in 1 2 3 4 5 6; do echo "{\\"type\\":\\"say\\",\\"n\\":$n}"; sleep 0.2; done\n'
+#: Says one thing, and the others once the file is there that it is told of.
+SAY = """#!/bin/sh
+for n in 1 2 3; do
+    echo "{\\"type\\":\\"say\\",\\"n\\":$n}"
+    while [ ! -e "$1" ]; do sleep 0.02; done
+done
+"""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshServe
 def started(server: SshServer, init: Path, folder: Path, steps: list[Step]) -> BoxGuest:
     entries = [
         copy("init", init, executable=True),
-        file("say", SLOW.encode(), executable=True),
+        file("say", SAY.encode(), executable=True),
         file(PLAN_PATH, plan_text(steps).encode()),
     ]
     plan = BootPlan(init, write_initramfs(folder / "initramfs.cpio", entries))
@@ -63,6 +68,17 @@ def started(server: SshServer, init: Path, folder: Path, steps: list[Step]) -> B
     box = Box(config, server.ssh, None, None)
     install(box, plan, kernel=False)
     return BoxGuest(box, NoBoot(), plan, "token", folder, Journal(folder))
+
+
+def heard(guest: BoxGuest, text: str) -> list[RawEvent]:
+    """Events until the agent has said a line with that in it."""
+    events: list[RawEvent] = []
+    deadline = Deadline.after(60)
+    while event := guest.next_event(deadline):
+        events.append(event)
+        if isinstance(event, AgentLine) and text in event.text:
+            return events
+    raise AssertionError(f"it ended: {events[-3:]}, {guest.steps}")
 
 
 def run_to_the_end(
@@ -80,18 +96,14 @@ def run_to_the_end(
 
 
 def test_the_agent_is_heard_to_its_end_across_a_cut(server: SshServer, init: Path, tmp_path: Path) -> None:
-    guest = started(server, init, tmp_path, [Exec("/say"), Exec("/bin/true"), PowerOff()])
-    threading.Timer(0.8, server.cut).start()
-    events, messages = run_to_the_end(guest, tmp_path)
+    steps: list[Step] = [Exec("/say", (str(tmp_path / "on"),)), Exec("/bin/true"), PowerOff()]
+    guest = started(server, init, tmp_path, steps)
+    before = heard(guest, '"n":1')
+    server.cut()
+    (tmp_path / "on").touch()
+    events, messages = run_to_the_end(guest, tmp_path, before)
     assert isinstance(messages[0], Hello)
-    assert [m.model_extra["n"] for m in messages if m.model_extra and "n" in m.model_extra] == [
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-    ]
+    assert [m.model_extra["n"] for m in messages if m.model_extra and "n" in m.model_extra] == [1, 2, 3]
     assert [(m.path, m.status) for m in messages if isinstance(m, Exit)] == [("/say", 0), ("/bin/true", 0)]
     assert isinstance(events[-1], GuestEnded) and events[-1].how == "exited"
     assert "the connection stands again" in [step.detail for step in guest.steps if step.name == "SSH"]
@@ -99,11 +111,7 @@ def test_the_agent_is_heard_to_its_end_across_a_cut(server: SshServer, init: Pat
 
 def test_stopped_before_its_end(server: SshServer, init: Path, tmp_path: Path) -> None:
     guest = started(server, init, tmp_path, [Exec("/bin/sleep", ("30",))])
-    before: list[RawEvent] = []
-    while not any(isinstance(event, AgentLine) for event in before):
-        event = guest.next_event(Deadline.after(20))
-        assert event
-        before.append(event)
+    before = heard(guest, "")
     guest.stop()
     events, _ = run_to_the_end(guest, tmp_path, before)
     assert isinstance(events[-1], GuestEnded) and events[-1].how == "stopped"

@@ -14,10 +14,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from harness.config import Experiment
 from harness.deadline import Deadline
 from harness.errors import InfraError, UserError
 from harness.experiment.trial import Stage
-from harness.lab import bench, suite
+from harness.lab import bench
 from harness.target.protocol import BootPlan, Guest
 from tests.unit.runroom import RecordedTarget, kernel
 
@@ -192,6 +193,24 @@ def test_a_kernel_that_cannot_be_built(
     done.stdout.fnmatch_lines(["fix.patch does not apply: hunk 1"])
 
 
+def test_a_box_that_is_not_fit_is_asked_once(
+    lab: pytest.Pytester, target: RecordedTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.path.joinpath("known_hosts").touch()
+    lab.path.joinpath("lab1.yaml").write_text("name: lab1\nssh: {host: a, known_hosts: known_hosts}\n")
+    asked: list[str] = []
+
+    def unfit(experiment: Experiment, folder: Path) -> object:
+        asked.append(experiment.target)
+        raise InfraError("box lab1 is not fit")
+
+    monkeypatch.setattr(bench, "box_of", unfit)
+    done = lab.runpytest_inprocess("--hmm-config", "harness.yaml", "--hmm-target", "lab1.yaml")
+    done.assert_outcomes(errors=2, skipped=1)
+    done.stdout.fnmatch_lines(["box lab1 is not fit"])
+    assert asked == [str(lab.path / "lab1.yaml")]
+
+
 def test_part_of_it_is_left_to_go_on_with(lab: pytest.Pytester, target: RecordedTarget) -> None:
     words = ["--hmm-config", "harness.yaml"]
     done = lab.runpytest_inprocess(*words, "harness.yaml::trylock-starvation::after[1]")
@@ -210,7 +229,7 @@ def test_the_outer_guard_is_no_verdict(
         yield
 
     monkeypatch.setattr(target, "boot", hangs)
-    monkeypatch.setattr(suite, "GUARD_S", 0.3 - 120)
+    monkeypatch.setattr(bench, "EVIDENCE_S", 0.3 - 120)
     done = lab.runpytest_inprocess("--hmm-config", "harness.yaml", "-k", "after")
     done.assert_outcomes(errors=1, deselected=2)
     done.stdout.fnmatch_lines(["ended from outside: Timeout*"])

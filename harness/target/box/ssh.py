@@ -288,6 +288,9 @@ def connect(name: str, ssh: Ssh, timeout_s: float = CONNECT_S) -> Shell:
         if transport is None:
             raise Unreachable(f"{where} does not answer: the connection broke")
         transport.set_keepalive(KEEPALIVE_S)
+        # A command is some small packets in a row: each would wait for the answer to the one before, 40 ms.
+        assert isinstance(transport.sock, socket.socket)
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException as error:
         client.close()
         match error:
