@@ -24,8 +24,8 @@
  * says the number of the process that goes on in the background, which writes
  * to OUTPUT what the port gets elsewhere.  The plan is FOLDER/plan, and what it
  * loads or runs is in FOLDER.  Nothing is mounted, and poweroff ends the agent
- * only.  After its hello it stops until it gets SIGCONT: whoever listens has
- * heard by then what it runs on.
+ * only.  After its hello it waits for SIGCONT: whoever listens has heard by
+ * then what it runs on.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -756,6 +756,7 @@ int main(int argc, char **argv)
 {
 	static char plan[65536];
 	char *line, *next;
+	sigset_t heard;
 	bool planned;
 
 	if (getpid() == 1) {
@@ -771,9 +772,16 @@ int main(int argc, char **argv)
 	planned = read_file(place_of("/plan"), plan, sizeof(plan));
 	if (!folder)
 		open_port(plan);
-	say_hello();
+	/* Blocked, it is kept: it may come before anybody waits. */
+	sigemptyset(&heard);
+	sigaddset(&heard, SIGCONT);
 	if (folder)
-		raise(SIGSTOP);
+		sigprocmask(SIG_BLOCK, &heard, NULL);
+	say_hello();
+	if (folder) {
+		sigwaitinfo(&heard, NULL);
+		sigprocmask(SIG_UNBLOCK, &heard, NULL);
+	}
 	if (!planned)
 		fails("plan", ENOENT, place_of("/plan"));
 	for (line = plan; line; line = next) {
