@@ -96,6 +96,11 @@ class Arm:
         return f"{boot.where}, {boot.cpus} CPUs, {boot.memory_mb} MB, preempt={boot.preempt}"
 
     @property
+    def guest_in_full(self) -> str:
+        """The same for who does not know this program: `QEMU microvm on tcg, ...`, or `box lab1, ...`."""
+        return self.guest if self.boot is None or self.boot.box else f"QEMU {self.guest}"
+
+    @property
     def row(self) -> tuple[str, ...]:
         """A row of the table with the columns COLUMNS."""
         counted = self.tally

@@ -96,6 +96,7 @@ def test_what_a_night_leaves_is_as_described_and_shown_again(room: Room, capsys:
     markdown, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
     assert "# ❌ Night of" in markdown and f"```sh\n  {printed['findings'][0]['bisect']}\n" in markdown
     assert "What differs" in page and "new failure" in page and "mainline" in page
+    assert "The night" in page and "2 of 2 as expected" in page
     assert main(["export", str(folder), "--format", "junit"]) == 0
     suites = ElementTree.fromstring(capsys.readouterr().out)
     marks = {

@@ -117,13 +117,12 @@ def _build(kernel: KernelFacts, label: str, checkout: str, origin: str) -> dict[
 def _test(summary: Summary, arm: Arm, trial: TrialRecord, build: str, origin: str) -> dict[str, Any]:
     result = trial.result
     boot = arm.boot.model_dump(mode="json") if arm.boot else {}
-    guest = arm.guest if arm.boot and arm.boot.box else f"QEMU {arm.guest}"
     test: dict[str, Any] = {
         "id": f"{origin}:{summary.run.folder.name}/{trial.folder.name}",
         "origin": origin,
         "build_id": build,
         "path": _path("hmm_harness", summary.scenario),
-        "environment": {"comment": guest, "misc": {"boot": boot}},
+        "environment": {"comment": arm.guest_in_full, "misc": {"boot": boot}},
         "misc": {"arm": arm.name, "role": arm.role, "seed": trial.seed},
         **_begun(trial.facts),
     }

@@ -136,8 +136,8 @@ def _table(summary: Summary) -> list[str]:
 
 def _configuration(summary: Summary) -> list[str]:
     facts = [("tree", summary.tree), ("scenario", f"{summary.scenario} {summary.settings}".strip())]
-    guests = dict.fromkeys(arm.guest for arm in summary.arms if arm.guest)
-    facts += [("guest", f"QEMU {guest}") for guest in guests]
+    guests = dict.fromkeys(arm.guest_in_full for arm in summary.arms if arm.guest)
+    facts += [("guest", guest) for guest in guests]
     for arm in summary.arms:
         facts += [(arm.name, text) for text in _arm(arm)]
     width = max(len(name) for name, _ in facts)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.plain import plain
-from harness.results.nighttext import HEAD, cell_rows, night_rows
+from harness.results.nighttext import HEAD, cell_rows, facts, lists, night_rows
 from harness.results.report import case_words, tested_row
 from harness.results.runfolder import RECORD
 from harness.results.schema import BisectResult, SelftestResult, read_as
@@ -37,8 +37,13 @@ def tables(summary: Summary) -> tuple[Listing, ...]:
         differs = tuple(tuple(map(plain, row)) for row in night_rows(night))
         cells = tuple(tuple(map(plain, row)) for row in cell_rows(night))
         listed = (
-            Listing("What differs", ("what", ""), differs),
+            Listing("What differs", ("", ""), differs),
+            *(
+                Listing(title.capitalize(), ("",), tuple((plain(item),) for item in items))
+                for title, items in lists(night)
+            ),
             Listing("All of it", HEAD, cells),
+            Listing("The night", ("", ""), tuple(tuple(map(plain, row)) for row in facts(night))),
         )
         return tuple(listing for listing in listed if listing.rows)
     if run.verb == "selftest":
