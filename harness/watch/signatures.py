@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.watch.kinds import OutcomeKind
+from harness.yamlfile import FastLoader
 
 TABLE = Path(__file__).resolve().parent / "signatures.yaml"
 
@@ -110,7 +111,7 @@ class Table:
 @cache
 def load_table() -> Table:
     """The packaged table."""
-    text = _TableText.model_validate(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
+    text = _TableText.model_validate(yaml.load(TABLE.read_text(encoding="utf-8"), FastLoader))
     rows = tuple(
         Row(
             cls=row.cls,
