@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from scipy.stats import gamma
+from scipy.special import gammaincinv
 
 from harness.bisect.model import BAD, GOOD, Action, Evidence, Found, Knowledge, Stop, Try
 from harness.experiment.statistics import clean_trials_needed, rate_lower_bound
@@ -73,7 +73,7 @@ def plan_for(confidence: float, candidates: int) -> Plan:
     goods = candidates.bit_length() / 2 + 1
 
     def trials(r: int) -> float:
-        return r - goods * math.log(verdict_error) * r / float(gamma.ppf(rate_error, r))
+        return r - goods * math.log(verdict_error) * r / float(gammaincinv(r, rate_error))
 
     return Plan(min(range(2, 100), key=trials), rate_error, verdict_error, verdicts)
 

@@ -23,7 +23,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ def _table(now: Count, before: Count) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=65536)
 def _fisher(now: Count, before: Count) -> float:
+    from scipy.stats import fisher_exact  # takes half a second
+
     table = _table(now, before)
     return float(fisher_exact(table).pvalue)
 
@@ -90,5 +91,7 @@ def apart(now: Sequence[float], before: Sequence[float], error: float) -> bool:
 
 def gone(now: Count, before: Count) -> float:
     """How likely it is to see as few failures as tonight, if they still come as often as before."""
+    from scipy.stats import fisher_exact
+
     table = _table(now, before)
     return float(fisher_exact(table, alternative="less").pvalue)

@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import betaln, xlog1py, xlogy
 
 from harness.experiment.statistics import CONFIDENCE, Interval
@@ -53,6 +52,8 @@ def interval_at_any_time(successes: int, trials: int, confidence: float = CONFID
     It holds the rates at which the outcomes are not 1/(1 - confidence) times less likely than on average over
     all rates alike. Wider than the exact interval of a number of trials that was fixed before.
     """
+    from scipy.optimize import brentq  # takes half a second, which most uses of this module need not wait for
+
     if trials == 0:
         return Interval(0.0, 1.0)
     level = float(betaln(successes + 1, trials - successes + 1)) + math.log(1.0 - confidence)

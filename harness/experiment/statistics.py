@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 import numpy as np
-from scipy.stats import binom, binomtest, fisher_exact
+from scipy.special import betaincinv
 
 from harness.watch.kinds import OutcomeKind
 
@@ -153,8 +153,10 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
     """
     if trials == 0:
         return Interval(0.0, 1.0)
-    interval = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="exact")
-    return Interval(float(interval.low), float(interval.high))
+    tail = (1.0 - confidence) / 2.0
+    return Interval(
+        _lower_bound(successes, trials, tail), 1.0 - _lower_bound(trials - successes, trials, tail)
+    )
 
 
 def rate_lower_bound(successes: int, trials: int, confidence: float) -> float:
@@ -162,10 +164,12 @@ def rate_lower_bound(successes: int, trials: int, confidence: float) -> float:
 
     The same number bounds the rate where one went on to the n-th success: then the trials vary, not they.
     """
-    if successes == 0:
-        return 0.0
-    test = binomtest(successes, trials, alternative="greater")
-    return float(test.proportion_ci(confidence_level=confidence, method="exact").low)
+    return _lower_bound(successes, trials, 1.0 - confidence)
+
+
+def _lower_bound(successes: int, trials: int, error: float) -> float:
+    """The rate at which so many successes or more come with probability `error`."""
+    return float(betaincinv(successes, trials - successes + 1, error)) if successes else 0.0
 
 
 def clean_trials_needed(confidence: float, rate: float) -> int:
@@ -188,6 +192,8 @@ def trials_needed(control_rate: float, candidate_rate: float = 0.0, power: float
     candidate to hit enough windows. None if no number up to 1000 does: a candidate that shows the bug now and
     then is the likelier to, the longer it is tried.
     """
+    from scipy.stats import binom  # takes half a second, which most uses of this module need not wait for
+
     trials = np.arange(1, 1001)
     tail = (1.0 - CONFIDENCE) / 2.0
     highest_of_none = 1.0 - tail ** (1.0 / trials)
@@ -208,6 +214,8 @@ def fisher_p(
     """
     if not control.answered or not candidate.answered:
         return None
+    from scipy.stats import fisher_exact
+
     table = np.array([[arm.reproduced, arm.answered - arm.reproduced] for arm in (control, candidate)])
     return float(fisher_exact(table, alternative=alternative).pvalue)
 
