@@ -70,7 +70,7 @@ def build_guest_programs(
     selftest = (
         bench.module(SELFTEST, kmod / "selftest", _sources(kmod / "selftest")) if with_selftest else None
     )
-    programs = _static_programs(cache, progress, deadline)
+    programs = build_static_programs(cache, progress, deadline)
     return GuestPrograms(
         module=module / MODULE,
         module_debug=module / f"{MODULE}.debug",
@@ -122,7 +122,8 @@ class _Bench:
         return target
 
 
-def _static_programs(cache: Cache, progress: Progress, deadline: Deadline) -> Path:
+def build_static_programs(cache: Cache, progress: Progress, deadline: Deadline) -> Path:
+    """The folder with `hmm-stressor` and `init`, which no kernel's headers are needed for."""
     kmod = asset("kmod")
     stressor = _sources(kmod / "stressor")
     init = asset("qemu", "init.c")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ import pytest
 
 # A shell that starts the tests in the background ignores SIGINT, and programs inherit that: Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Some images keep Python from writing bytecode: every program that the tests start would be compiled again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 RECORDED = Path(__file__).resolve().parent / "data" / "run.tar.xz"
 

@@ -18,9 +18,9 @@ WITH_MODULES = MAKEFILE.replace("modules_prepare:", f"{MODULE_RULE}modules_prepa
 
 
 def workshop_with(cache: Path, programs: Path) -> Workshop:
-    """A workshop; stressor and init, which need a second to compile, are shared through `programs`."""
-    (cache / "programs").parent.mkdir()
-    (cache / "programs").symlink_to(programs)
+    """A workshop whose cache has the stressor and init already: `programs` is their folder."""
+    cache.mkdir()
+    (cache / "programs").symlink_to(programs.parent)
     return Workshop(Cache(cache), Notes())
 
 

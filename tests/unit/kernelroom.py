@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.cache import Cache
+from harness.deadline import Deadline
+from harness.kernel.build import BuildRequest, KernelBuild, build_kernel
+from harness.kernel.kconfig import Setting
+from harness.kernel.patches import Patch
 from harness.kernel.spec import KernelTree
 
 MAKEFILE = """\
@@ -145,3 +150,25 @@ def mounted(path: Path, size: str) -> Iterator[Path]:
     finally:
         # The cache deletes in the background, and may still be at it.
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def changing(old: str, new: str) -> Patch:
+    """A patch of mm/memory.c that replaces one line."""
+    lines = MEMORY_C.splitlines()
+    at = lines.index(old) + 1
+    text = f"--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -{at - 1},3 +{at - 1},3 @@\n"
+    text += f" {lines[at - 2]}\n-{old}\n+{new}\n {lines[at]}\n"
+    return Patch(None, "a change", "fix", text, "", Path("change.patch"))
+
+
+def change_makefile(tree: KernelTree, old: str, new: str) -> None:
+    makefile = tree.path / "Makefile"
+    makefile.write_text(makefile.read_text().replace(old, new))
+
+
+def request(tree: KernelTree, *patches: Patch, extra: tuple[Setting, ...] = ()) -> BuildRequest:
+    return BuildRequest(tree, patches, (), extra)
+
+
+def build(what: BuildRequest, cache: Cache, notes: Notes | None = None) -> KernelBuild:
+    return build_kernel(what, cache, notes or Notes(), Deadline.after(120))

@@ -24,11 +24,6 @@ from tests.unit.kernelroom import MAKEFILE, MEMORY_C, toy_tree, write_toy
 ENABLER = "x86-preempt-choice"
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("programs")
-
-
 @pytest.fixture
 def workshop(tmp_path: Path, programs: Path) -> Workshop:
     return workshop_with(tmp_path / "cache", programs)

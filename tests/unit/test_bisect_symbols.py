@@ -132,11 +132,6 @@ Path(sys.argv[1]).write_text("".join(
 """
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("programs")
-
-
 @pytest.fixture
 def workshop(tmp_path: Path, programs: Path) -> Workshop:
     return workshop_with(tmp_path / "cache", programs)

@@ -2,13 +2,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,29 +12,23 @@ import pytest
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import InfraError, UserError
-from harness.kernel.build import (
-    BuildRequest,
-    KernelBuild,
-    build_kernel,
-    resolved_config,
-    workspace_at,
-)
+from harness.kernel.build import build_kernel, resolved_config, workspace_at
 from harness.kernel.folder import fetch_folder
 from harness.kernel.kconfig import Setting
 from harness.kernel.make import BuildError
 from harness.kernel.patches import Patch
 from harness.kernel.spec import FolderSpec, KernelTree
-from tests.unit.kernelroom import MEMORY_C, Notes, mounted, toy_tree, write_toy
-
-
-def changing(old: str, new: str) -> Patch:
-    """A patch of mm/memory.c that replaces one line."""
-    lines = MEMORY_C.splitlines()
-    at = lines.index(old) + 1
-    text = f"--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -{at - 1},3 +{at - 1},3 @@\n"
-    text += f" {lines[at - 2]}\n-{old}\n+{new}\n {lines[at]}\n"
-    return Patch(None, "a change", "fix", text, "", Path("change.patch"))
-
+from tests.unit.kernelroom import (
+    MEMORY_C,
+    Notes,
+    build,
+    change_makefile,
+    changing,
+    mounted,
+    request,
+    toy_tree,
+    write_toy,
+)
 
 BREAK = changing("\tlocked = 1;", "\tlocked = unknown_name;")
 CHANGE = changing("\tlocked = 1;", "\tlocked = 2;")
@@ -67,14 +56,6 @@ def tree(cache: Cache) -> KernelTree:
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path / "small", "512k") as path:
         yield path
-
-
-def request(tree: KernelTree, *patches: Patch, extra: tuple[Setting, ...] = ()) -> BuildRequest:
-    return BuildRequest(tree, patches, (), extra)
-
-
-def build(what: BuildRequest, cache: Cache, notes: Notes | None = None) -> KernelBuild:
-    return build_kernel(what, cache, notes or Notes(), Deadline.after(120))
 
 
 # Building
@@ -243,12 +224,9 @@ def test_blank_in_the_cache_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_deadline_ends_a_build_and_leaves_nothing_finished(tree: KernelTree, cache: Cache) -> None:
-    makefile = (tree.path / "Makefile").read_text(encoding="utf-8")
-    (tree.path / "Makefile").write_text(
-        makefile.replace("\t@gcc -nostdlib", "\tsleep 60; gcc -nostdlib"), encoding="utf-8"
-    )
+    change_makefile(tree, "\t@gcc -nostdlib", "\tsleep 600; gcc -nostdlib")
     with pytest.raises(InfraError, match="did not end in time"):
-        build_kernel(request(tree), cache, Notes(), Deadline.after(2))
+        build_kernel(request(tree), cache, Notes(), Deadline.after(1))
     assert not list(cache.folder("builds").iterdir())
 
 
@@ -274,97 +252,6 @@ def test_full_disk_is_a_fault_of_the_machine(tree: KernelTree, cache: Cache, sma
         assert not [path for path in small.root.glob("builds/.*")]
     assert seen
     assert all("o space left" in message for message in seen)
-
-
-# Two at once
-
-
-def test_two_harnesses_at_once_build_once(tree: KernelTree, cache: Cache) -> None:
-    children = [
-        subprocess.Popen([sys.executable, "-c", CHILD, str(cache.root)], cwd=Path(__file__).parents[2])
-        for _ in range(2)
-    ]
-    assert [child.wait(60) for child in children] == [0, 0]
-    (stored,) = cache.folder("builds").iterdir()
-    (log,) = cache.root.glob("workspaces/toy/logs/*[!g].log")
-    assert log.read_text(encoding="utf-8").count("CC      mm/memory.o") == 1
-    assert build(request(tree), cache).folder == stored
-
-
-# Killed at any point
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from harness.cache import Cache
-from harness.deadline import Deadline
-from harness.kernel.build import BuildRequest, build_kernel
-from harness.kernel.spec import KernelTree
-from tests.unit.kernelroom import Notes
-
-root = Path(sys.argv[1])
-tree = KernelTree(root / "trees/toy", "7.3.4", "toy", "the toy", "toy")
-build_kernel(BuildRequest(tree, (), ()), Cache(root), Notes(), Deadline.after(60))
-"""
-
-
-def killed(tree: KernelTree, cache: Cache, number: signal.Signals, started: str) -> None:
-    """Start a harness that builds the tree, and kill it once a file of this name is in the object folder."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(cache.root)],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _wait_for(lambda: any(cache.root.glob(f"workspaces/toy/obj-*/{started}")), child)
-    finally:
-        os.kill(child.pid, number)
-        child.wait(10)
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_build_leaves_nothing_finished_and_the_next_one_goes_on(
-    tree: KernelTree, cache: Cache, number: signal.Signals
-) -> None:
-    makefile = tree.path / "Makefile"
-    text = makefile.read_text(encoding="utf-8")
-    slow = text.replace("\t@gcc -nostdlib", "\t@touch $(O)/linking; sleep 3; gcc -nostdlib")
-    makefile.write_text(slow, encoding="utf-8")
-    killed(tree, cache, number, "linking")
-    assert not list(cache.folder("builds").iterdir())
-    finished = build(request(tree), cache)
-    assert not finished.cached
-    assert finished.bzimage.is_file()
-
-
-def test_compiler_that_outlives_its_harness_cannot_mix_arms(tree: KernelTree, cache: Cache) -> None:
-    makefile = tree.path / "Makefile"
-    text = makefile.read_text(encoding="utf-8")
-    # The first compiler has read its source, and writes the object late: newer than the next arm's source.
-    slow = (
-        "\t@new=$(O)/../$(@F).$$$$; gcc -g -c -o $$new $<; if test -e $(O)/../fast; then cp $$new $@; "
-        "else touch $(O)/compiled-$(@F); sleep 2; cp $$new $@; touch $(O)/../late-$(@F); fi"
-    )
-    makefile.write_text(text.replace("\t@gcc -g -c -o $@ $<", slow), encoding="utf-8")
-    killed(tree, cache, signal.SIGKILL, "compiled-memory.o")
-    (cache.root / "workspaces/toy/fast").touch()
-    arm = changing("\tlocked = 1;", "\tlocked = 0x5ca1ab1e;")
-    build(request(tree, arm), cache)
-    _wait_for((cache.root / "workspaces/toy/late-memory.o").exists)
-    other = "--- a/mm/hmm.c\n+++ b/mm/hmm.c\n@@ -1,2 +1,3 @@\n int fault(void);\n+int more;\n \n"
-    both = request(tree, arm, Patch(None, "more", "fix", other, "", Path("more.patch")))
-    assert bytes.fromhex("1eaba15c") in build(both, cache).vmlinux.read_bytes()
-
-
-def _wait_for(condition: Callable[[], bool], child: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = Deadline.after(30)
-    while not condition():
-        assert child is None or child.poll() is None
-        assert not deadline.expired
-        time.sleep(0.02)
 
 
 # A folder of the user's

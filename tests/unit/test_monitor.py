@@ -33,11 +33,9 @@ def test_an_end_that_is_closed_says_so() -> None:
 def test_silence_ends_with_the_deadline() -> None:
     ours, theirs = socket.socketpair()
     monitor = Monitor(ours)
-    begin = time.monotonic()
     with pytest.raises(InfraError, match=r"does not answer \(query-status\)") as error:
         monitor.execute("query-status", Deadline.after(0.2))
     assert not isinstance(error.value, MonitorGone)
-    assert time.monotonic() - begin < 2
     monitor.close()
     theirs.close()
 
@@ -47,10 +45,8 @@ def test_an_end_that_closes_later_wakes_who_waits() -> None:
     monitor = Monitor(ours)
     closer = threading.Timer(0.2, theirs.close)
     closer.start()
-    begin = time.monotonic()
-    with pytest.raises(MonitorGone):
+    with pytest.raises(MonitorGone, match="QEMU has ended"):
         monitor.hmp("info registers -a", Deadline.after(60))
-    assert time.monotonic() - begin < 5
     closer.join()
     monitor.close()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from harness.assets import asset
-from harness.kmod import STATIC_FLAGS
 from harness.scenario.catalogue import (
     ChoiceParameter,
     IntParameter,
@@ -25,13 +24,9 @@ from harness.scenario.catalogue import (
 NO_DEVICE, BAD_PARAMETER = 3, 2
 
 
-@pytest.fixture(scope="module")
-def stressor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("stressor") / "hmm-stressor"
-    sources = sorted(str(path) for path in asset("kmod", "stressor").glob("*.c"))
-    argv = ["gcc", *STATIC_FLAGS, "-I", str(asset("kmod")), "-o", str(program), *sources]
-    subprocess.run(argv, check=True)
-    return program
+@pytest.fixture
+def stressor(programs: Path) -> Path:
+    return programs / "hmm-stressor"
 
 
 def good_and_bad(scenario: Scenario) -> Iterator[tuple[str, bool]]:
