@@ -124,6 +124,9 @@ class _Scenario(pytest.Collector):
 class _Item(pytest.Item):
     """A test of the suite."""
 
+    #: Plugins ask every test for them (labgrid's does, before each).
+    fixturenames: tuple[str, ...] = ()
+
     def __init__(self, *, run: Run, **rest: Any) -> None:
         super().__init__(**rest)
         self.run = run

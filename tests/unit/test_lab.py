@@ -126,6 +126,14 @@ def test_bad_input_is_said_before_anything_runs(lab: pytest.Pytester, words: lis
     done.stderr.fnmatch_lines([says])
 
 
+def test_beside_a_plugin_that_asks_for_fixtures(lab: pytest.Pytester, target: RecordedTarget) -> None:
+    lab.makeconftest("def pytest_runtest_setup(item): assert 'strategy' not in item.fixturenames")
+    target.fails = "stock"
+    lab.runpytest_inprocess("--hmm-config", "harness.yaml", "-k", "after").assert_outcomes(
+        passed=1, deselected=2
+    )
+
+
 def test_a_fix_that_works(lab: pytest.Pytester, target: RecordedTarget) -> None:
     lab.path.joinpath("harness.yaml").write_text(HARNESS % 4 + "error: 0.05\n")
     target.fails = "stock"

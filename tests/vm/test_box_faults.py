@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +25,6 @@ from harness.target.cmdline import KernelParameters, trial_arguments
 from harness.target.protocol import AgentLine, BootPlan, GuestEnded
 from tests.vm.box.box import Box, Installed
 from tests.vm.box.image import PARTITION_AT
-from tests.vm.box.login import login, said
 
 pytestmark = [pytest.mark.box, pytest.mark.vm]
 
@@ -128,30 +125,6 @@ def test_a_trial_outlives_its_connections(box: Box, kernel: Path, init: Path, tm
     assert trial.counted == list(range(1, 61)), "nothing lost, nothing twice"
     assert trial.exits == [0] and trial.ended and trial.ended.how == "exited"
     assert trial.has("console", "open again") and trial.has("SSH", "stands again"), trial.steps
-
-
-def test_a_killed_harness_leaves_the_box_and_the_next_one_puts_it_right(
-    box: Box, kernel: Path, init: Path, tmp_path: Path
-) -> None:
-    code = (
-        "import sys; from pathlib import Path; import tests.vm.test_box_faults as faults\n"
-        "kernel, init, folder, target = map(Path, sys.argv[1:])\n"
-        "plan = faults.plan_of(kernel, init, folder, 10000)\n"
-        "with faults.on_the_box(target) as box:\n"
-        "    counting = {3: lambda: print('counting', flush=True)}\n"
-        "    faults.carried_out(box, plan, folder / 'trial', counting)\n"
-    )
-    argv = [sys.executable, "-c", code, *map(str, (kernel, init, tmp_path, box.target_file))]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as harness:
-        assert harness.stdout is not None and harness.stdout.readline() == b"counting\n"
-        harness.kill()
-    with login(box) as client:
-        assert "hmm_box=" in said(client, "cat /proc/cmdline"), "it is left as it is"
-    with on_the_box(box.target_file) as target:
-        target.put_right(tmp_path / "found")
-    with login(box) as client:
-        assert "hmm_box=" not in said(client, "cat /proc/cmdline")
-        assert said(client, "sudo -n grub-editenv list").split() in ([], ["next_entry="])
 
 
 @contextlib.contextmanager

@@ -28,9 +28,8 @@ KEEPALIVE_S = 5
 _CHUNK = 65536
 _SHOWN = 300
 
-# What goes wrong here is raised; paramiko would print it as well.
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
-logging.getLogger("paramiko").propagate = False
+# What goes wrong here is raised; paramiko would log it as well, with traces, while a box boots.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class Unreachable(InfraError):
