@@ -11,12 +11,45 @@ import pytest
 import yaml
 
 from harness.cli import main
+from harness.target.box import preflight
 from tests.unit.boxroom import ssh_server
 
 
 def found(capsys: pytest.CaptureFixture[str], file: Path) -> tuple[int, dict[str, dict[str, Any]]]:
     status = main(["doctor", "--target", str(file), "--json"])
     return status, {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+
+
+def test_whose_line_it_is_and_whose_kernels_it_boots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lines = {name: tmp_path / name for name in ("its own", "another")}
+    for line in lines.values():
+        line.touch()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    # What is written to the box's /dev/ttyS0 comes out at the far end of its line.
+    (tools / "tee").write_text(f"#!/bin/sh\ncat >> '{lines['its own']}'\n")
+    (tools / "tee").chmod(0o755)
+    (tmp_path / "secure").write_bytes(bytes((6, 0, 0, 0, 1)))
+    monkeypatch.setattr(preflight, "SECURE_BOOT", str(tmp_path / "secure"))
+    monkeypatch.setattr(preflight, "_MARK_S", 1.0)
+    file = tmp_path / "lab1.yaml"
+    with ssh_server(tmp_path, PATH=f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin") as server:
+        for name, ok in (("its own", True), ("another", False)):
+            box = {
+                "name": "lab1",
+                "ssh": server.ssh.model_dump(),
+                "console": {"command": ["tail", "-n", "0", "-f", str(lines[name])]},
+                "boot": {"method": "kexec"},
+                "folder": str(tmp_path / "box"),
+            }
+            file.write_text(yaml.safe_dump(box))
+            _, findings = found(capsys, file)
+            assert findings["console"]["ok"] is ok, findings["console"]
+        assert findings["console"]["detail"] == "what is written to /dev/ttyS0 does not come"
+        assert findings["boot by kexec"]["detail"].startswith("Secure Boot is on")
 
 
 def test_each_thing_and_how_to_mend_it(

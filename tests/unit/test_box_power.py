@@ -37,7 +37,7 @@ class Room:
         (folder / "state").write_text("on")
 
     def switch(self, **changes: Any) -> CommandSwitch:
-        words = {name: (str(self.program), name, "-P", "Hunter2!") for name in ("on", "off", "status")}
+        words = {name: (str(self.program), name, "-P", "hunter") for name in ("on", "off", "status")}
         return CommandSwitch("lab1", Power(**{**words, "settle_s": 0, **changes}))
 
     @property
@@ -70,16 +70,19 @@ def test_a_command_that_fails_once(room: Room) -> None:
 def test_no_word_of_a_command_is_shown(room: Room) -> None:
     (room.folder / "failing").write_text("9")
     with pytest.raises(InfraError, match="3 times") as caught:
-        room.switch(cycle=(str(room.program), "cycle", "-P", "Hunter2!")).cycle()
+        room.switch(cycle=(str(room.program), "cycle", "-P", "hunter")).cycle()
     assert "no answer from *** for cycle" in caught.value.message
     (room.folder / "failing").write_text("0")
-    for words in ((str(room.program), "hang", "Hunter2!"), ("/no/such/Hunter2!",)):
+    for words in ((str(room.program), "hang", "hunter"), ("/no/such/hunter",)):
         with pytest.raises(InfraError) as caught:
             room.switch(cycle=words, timeout_s=0.3, retries=0).cycle()
-        assert "Hunter2!" not in f"{caught.value.message} {caught.value.hint}"
-    echo = ("sh", "-c", 'echo "login $0 refused"; exit 1', "Hunter2!")
+        assert "hunter" not in f"{caught.value.message} {caught.value.hint}"
+    echo = ("sh", "-c", 'echo "login $0 refused"; exit 1', "hunter")
     with pytest.raises(InfraError, match=r"login \*\*\* refused"):
         room.switch(cycle=echo, retries=0).cycle()
+    for word in ("--password=hunter", "https://me:hunter@pdu/outlet/7"):
+        with pytest.raises(InfraError, match=r"login \*\*\* refused"):
+            room.switch(cycle=(*echo[:2], 'echo "login hunter refused"; exit 1', word), retries=0).cycle()
 
 
 def test_a_switch_that_says_nothing(room: Room) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from harness.errors import InfraError
@@ -18,6 +19,7 @@ from harness.target.box.journal import Journal
 from harness.target.box.machine import Box
 from harness.target.box.power import CommandSwitch
 from harness.target.box.recover import bring_back
+from harness.target.box.ssh import NotLetIn
 from tests.unit.boxroom import ssh_server
 
 
@@ -74,6 +76,17 @@ def test_from_the_gentlest_means_to_the_last(bench: Bench) -> None:
     details = [step.detail for step in bench.journal.steps]
     assert details[0].endswith("for a trial") and details[1] == "it runs on"
     assert details[2].startswith("cycle: it runs ")
+
+
+def test_a_box_that_does_not_let_us_in_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recover_module, "_LET_IN_S", 0.1)
+    monkeypatch.setattr(recover_module, "_WELL_S", 0.1)
+    paramiko.RSAKey.generate(1024).write_private_key_file(str(bench.folder / "other"))
+    bench.box.ssh = bench.box.ssh.model_copy(update={"key": str(bench.folder / "other")})
+    bench.switch(f"touch {bench.folder}/cycled")
+    with pytest.raises(NotLetIn):
+        bring_back(bench.box, NoBoot(), bench.journal)
+    assert bench.told == [("look", False)] and not (bench.folder / "cycled").exists()
 
 
 def test_a_box_that_does_not_come_back(bench: Bench) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +89,25 @@ def test_sudo_is_asked_for_nothing(server: SshServer, tmp_path: Path) -> None:
         assert shell.run(["reboot", "a b"], soon()).out == "-n,--,reboot,a b,"
         assert shell.run(["echo", "me"], soon(), root=False).out == "me\n"
         shell.close()
+
+
+def test_a_key_that_only_the_agent_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A socket's path has to be short.
+    with ssh_server(tmp_path) as server, tempfile.TemporaryDirectory() as place:
+        monkeypatch.setenv("SSH_AUTH_SOCK", f"{place}/agent")
+        monkeypatch.setenv("HOME", str(tmp_path))  # nobody's ~/.ssh
+        ssh = server.ssh.model_copy(update={"key": None})
+        with pytest.raises(NotLetIn, match="there is no key to log in with"):
+            connect("lab1", ssh)
+        argv = ["ssh-agent", "-D", "-a", f"{place}/agent"]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as agent:
+            deadline = soon()
+            while subprocess.run(["ssh-add", "-q", str(server.ssh.key)], check=False).returncode:
+                assert not deadline.expired
+            shell = connect("lab1", ssh)
+            assert shell.run(["true"], soon()).ok
+            shell.close()
+            agent.terminate()
 
 
 def test_a_connection_that_breaks(tmp_path: Path) -> None:

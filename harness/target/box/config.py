@@ -194,9 +194,14 @@ def _absolute(config: BoxConfig, folder: Path) -> BoxConfig:
     return config.model_copy(update=changes)
 
 
+#: Words of power commands that are no secret.
+_COMMON = frozenset({"chassis", "cycle", "off", "on", "outlet", "power", "reset", "status"})
+
+
 def masked(text: str, words: tuple[str, ...]) -> str:
-    """A command's output without the words it was given: a password may be among them."""
-    for word in sorted(words[1:], key=len, reverse=True):
-        if len(word) > 2 and not re.fullmatch(r"-*[a-z][a-z-]*", word):
-            text = text.replace(word, "***")
+    """A command's output without the words it was given, and their parts: a password may be among them."""
+    parts = {part for word in words[1:] for part in (word, *re.split(r"[=:@/]", word))}
+    for part in sorted(parts - _COMMON, key=len, reverse=True):
+        if len(part) > 2:
+            text = text.replace(part, "***")
     return text

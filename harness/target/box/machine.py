@@ -14,7 +14,7 @@ from harness.errors import HarnessError, InfraError
 from harness.target.box.config import BoxConfig, Ssh
 from harness.target.box.console import BoxConsole
 from harness.target.box.power import PowerSwitch
-from harness.target.box.ssh import CONNECT_S, HostKeyError, Shell, connect
+from harness.target.box.ssh import CONNECT_S, HostKeyError, NotLetIn, Shell, connect
 
 #: On a test kernel's command line: whose boot it is.
 TOKEN = "hmm_box"
@@ -110,7 +110,8 @@ class Box:
     ) -> Running | None:
         """What it runs as soon as that is what is wanted; None: `stop` was set.
 
-        InfraError at the deadline, with what kept it; HostKeyError if that is a key that is not the box's.
+        InfraError at the deadline, with what kept it; HostKeyError if that is a key that is not the box's,
+        NotLetIn if ours is not wanted there.
         """
         last: HarnessError = InfraError("it was not asked")
         while not (stop and stop.is_set()):
@@ -126,6 +127,7 @@ class Box:
                 last = InfraError(f"it runs {found.release}" + (" for a trial" if found.token else ""))
             if deadline.expired:
                 # What unlocks a disk at boot may have a key of its own; by now, it is another machine.
-                raise last if isinstance(last, HostKeyError) else InfraError(last.message) from last
+                certain = isinstance(last, HostKeyError | NotLetIn)
+                raise last if certain else InfraError(last.message) from last
             time.sleep(min(_AGAIN_S, deadline.remaining))
         return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from harness.deadline import Deadline
 from harness.doctor import Finding
-from harness.errors import HarnessError
+from harness.errors import HarnessError, InfraError
 from harness.gpu.pci import gpu_finding, pci_devices
 from harness.gpu.snapshot import snapshot
 from harness.target.box.bootmethod import boot_method, root_argument
@@ -33,6 +33,8 @@ PROGRAMS = {
 }
 #: What else a boot method needs.
 FOR_METHOD = {"grub-reboot": {"reboot": "systemd-sysv"}}
+#: Where Linux shows whether it is on.
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _ASK_S = 30.0
 _MARK_S = 5.0
 #: For a kernel, its module and the programs, MiB.
@@ -142,12 +144,25 @@ def _boot(box: Box, shell: Shell) -> Finding:
     method = boot_method(boot.method)
 
     def ask() -> tuple[bool, str]:
+        if method.boots:
+            _unsigned(shell)
         how = method.check(shell)
         if not method.boots:
             return True, how
         return True, f"{how}; {f'root={boot.root}' if boot.root else root_argument(shell)}"
 
     return _look(f"boot by {boot.method}", ask, "see `boot` in the target's file")
+
+
+def _unsigned(shell: Shell) -> None:
+    """InfraError if the firmware keeps GRUB and kexec from kernels that nobody signed."""
+    # Four bytes of attributes, then 1: it is on (UEFI, "Globally Defined Variables").
+    said = shell.run(["od", "-An", "-tu1", SECURE_BOOT], _soon(), check=False)
+    if said.ok and said.out.split()[-1:] == ["1"]:
+        raise InfraError(
+            "Secure Boot is on: the firmware lets no kernel run that was built here",
+            hint="switch it off in the firmware's setup",
+        )
 
 
 def _gpu(box: Box, shell: Shell) -> Finding:

@@ -12,10 +12,12 @@ from harness.errors import HarnessError, InfraError
 from harness.target.box.bootmethod import BootMethod
 from harness.target.box.journal import Journal, Note
 from harness.target.box.machine import Box, Running
-from harness.target.box.ssh import HostKeyError
+from harness.target.box.ssh import HostKeyError, NotLetIn
 
 #: A box that is well answers in this time, s.
 _WELL_S = 10.0
+#: sshd runs before a box that boots lets anybody in (pam_nologin), s.
+_LET_IN_S = 60.0
 #: After this it must be gone, or the means did nothing, s.
 _GONE_S = 20.0
 _SYNC_S = 10.0
@@ -28,7 +30,7 @@ def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = F
 
     Tries in turn: nothing, as it may be well (unless it is known to be `used`), a reset over SSH, SysRq `b`
     over the console, the power switch. InfraError with all that was tried if none of them helps; HostKeyError
-    if another machine answers.
+    if another machine answers, NotLetIn if it does not let us in when it is looked at first.
     """
     tried: list[str] = []
     for name, act in _means(box, used):
@@ -38,10 +40,10 @@ def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = F
                 note.detail = f"{note.detail}{': ' if note.detail else ''}it runs {found.release}"
                 method.disarm(box.shell())
                 return found
-        except HostKeyError:
-            # It may be somebody else's: its console and its switch are left alone.
-            raise
         except HarnessError as error:
+            # It may be somebody else's, or is not meant for us: its console and its switch are left alone.
+            if isinstance(error, HostKeyError) or (name == "look" and isinstance(error, NotLetIn)):
+                raise
             tried.append(f"{name}: {error.message}")
     raise InfraError(
         f"box {box.name} does not come back: {'; '.join(tried)}",
@@ -80,7 +82,10 @@ def _look(box: Box) -> None:
     """InfraError if it is not well, and will not be by itself."""
     # It may be booting; where nothing else can be done about that, it is given the time.
     limit_s = _WELL_S if box.console or box.power else box.config.boot.up_s
-    found = box.wait_until(lambda running: True, Deadline.after(limit_s))
+    try:
+        found = box.wait_until(lambda running: True, Deadline.after(limit_s))
+    except NotLetIn:
+        found = box.wait_until(lambda running: True, Deadline.after(_LET_IN_S))
     if found and not found.clean:
         raise InfraError(f"it runs {found.release} for a trial")
 

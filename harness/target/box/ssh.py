@@ -303,6 +303,11 @@ def connect(name: str, ssh: Ssh, timeout_s: float = CONNECT_S) -> Shell:
                     f"{where}: its host key is not in {ssh.known_hosts}",
                     hint=f"ssh-keyscan -p {ssh.port} {ssh.host} prints it: compare it with its own",
                 ) from error
+            case paramiko.SSHException() if "No authentication methods" in str(error):
+                raise NotLetIn(
+                    f"{where}: there is no key to log in with",
+                    hint="name one (`key`) in the target's file, or add one to an ssh-agent",
+                ) from error
             case paramiko.AuthenticationException():
                 raise NotLetIn(f"{where} does not let us in: {error}", hint="try it with ssh") from error
             case paramiko.SSHException() | OSError() | EOFError():
