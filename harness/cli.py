@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows less than UTF-8 is no defect
             stream.reconfigure(errors="replace")
     words = sys.argv[1:] if argv is None else list(argv)
-    arguments = parser().parse_args(words, argparse.Namespace(argv=words))
+    arguments = _grammar().parse_args(words, argparse.Namespace(argv=words))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -55,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001 - a defect of this program must not end like a verdict
         traceback.print_exc()
         return _say(InfraError("this is a defect of hmm-harness", hint="report it with the lines above"))
+
+
+@functools.cache
+def _grammar() -> argparse.ArgumentParser:
+    """What every command of this process is read with; `parser` makes one that may be changed."""
+    return parser()
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -81,7 +87,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-@functools.cache
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     top = argparse.ArgumentParser(

@@ -131,7 +131,9 @@ def test_a_matrix_comes_to_the_same_and_a_cell_that_fails_has_no_further_trials(
 ) -> None:
     made = kernel(tmp_path / "room", "base")
     monkeypatch.setattr(session, "finish_kernel", lambda *rest: made)
-    monkeypatch.setattr(session, "set_stage", lambda *rest: Stage(RecordedTarget("none"), "microvm", "tcg"))
+    monkeypatch.setattr(
+        session, "set_stage", lambda *rest, **named: Stage(RecordedTarget("none"), "microvm", "tcg")
+    )
     values = {
         "kernels": {"base": {}},
         "preempt": ["full", "none"],  # the guest that was recorded ran none
