@@ -71,7 +71,8 @@ class Cluster:
         UserError if a worker is of another version, or a machine has more threads than it holds trials.
         """
         check_address(address)
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said by an error
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by an error
         with _no_answer(address), Client(address, timeout=_CONNECT_S, set_as_default=False) as client:
             try:
                 client.wait_for_workers(1, timeout=_CONNECT_S)
@@ -131,10 +132,15 @@ class Cluster:
         except CancelledError:
             if self._ending.is_set():
                 raise
-            raise InfraError(f"the scheduler at {self._address} is gone") from None
+            raise InfraError(
+                f"the scheduler at {self._address} is gone",
+                hint="start it and its workers again, and go on with --resume",
+            ) from None
         except KilledWorker as error:
             raise InfraError(
-                f"trial {what.plan.index} of {what.plan.arm} ends its workers: {error}"
+                f"trial {what.plan.index} of {what.plan.arm} ended {error.allowed_failures + 1} workers, the "
+                f"last one at {error.last_worker.address}",
+                hint="their logs, or their machines' (no memory left?), say why; then go on with --resume",
             ) from error
         finally:
             self._asked.discard(future)

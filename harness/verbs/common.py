@@ -15,7 +15,7 @@ from harness.arguments import experiment_from, experiment_named
 from harness.config import Experiment
 from harness.disk import write_atomically
 from harness.display import Display
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.experiment.kernels import (
     BootableKernel,
     check_preempt,
@@ -139,10 +139,15 @@ def conclude(
 
 @contextlib.contextmanager
 def kept_in(folder: Path, display: Display, go_on: Sequence[str] = ()) -> Iterator[None]:
-    """Should somebody interrupt the block, say where its evidence is, and by which command it goes on."""
+    """Should somebody interrupt the block, say where its evidence is, and by which command it goes on.
+
+    The same if a fault of the machine ends it after its first trial.
+    """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, InfraError) as error:
+        if isinstance(error, InfraError) and not (folder / "trials").exists():
+            raise
         display.close()
         print(f"what was measured is in {folder}", file=sys.stderr)
         if go_on:

@@ -25,7 +25,6 @@ from harness.results.runfolder import (
     EXPERIMENT,
     keep_patches,
     make_run_folder,
-    program,
     read_record,
     resumed_facts,
     run_facts,
@@ -33,7 +32,7 @@ from harness.results.runfolder import (
 )
 from harness.scenario.catalogue import scenario_values
 from harness.verbs.common import check_same_tree, conclude, kept_in, recorded_in
-from harness.verbs.runners import boot_on, check_places, runner_for
+from harness.verbs.runners import boot_on, check_places, resumption, runner_for
 
 #: An experiment whose only use is to say which tree is wanted when none was named.
 DEFAULT_EXPERIMENT = "linux-7"
@@ -67,7 +66,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         write_experiment(folder, experiment)
         facts = run_facts("compare", again, tree=tree.description, **repeats.facts)
     with recorded_in(folder, facts, arguments.store) as update:
-        with kept_in(folder, display, [program(), "compare", "--resume", str(folder)]):
+        with kept_in(folder, display, resumption(arguments, folder)):
             update("building")
             check_version(experiment, tree)
             check_stage(experiment)

@@ -38,7 +38,6 @@ from harness.results.repeats import repeated
 from harness.results.runfolder import (
     keep_patches,
     make_run_folder,
-    program,
     read_record,
     resumed_facts,
     run_facts,
@@ -47,7 +46,7 @@ from harness.results.runfolder import (
 from harness.results.tables import matrix_markdown
 from harness.suggest import did_you_mean
 from harness.verbs.common import check_same_tree, conclude, kept_in, recorded_in
-from harness.verbs.runners import boot_on, check_places, runner_for
+from harness.verbs.runners import boot_on, check_places, resumption, runner_for
 
 #: The report for patches/, in the run's folder.
 MARKDOWN = "report.md"
@@ -108,7 +107,7 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
         recorded_in(folder, facts, arguments.store) as update,
     ):
         with (
-            kept_in(folder, display, [program(), "matrix", "--resume", str(folder)]),
+            kept_in(folder, display, resumption(arguments, folder)),
             box_of(matrix.as_experiment(), folder) as box,
         ):
             session = Session(matrix, cells, folder, workshop, machine, repeats, runner, box)

@@ -6,12 +6,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from harness.config import BootConfig
 from harness.display import Display
 from harness.errors import UserError
 from harness.experiment.placement import Host, need_of, places
 from harness.experiment.runner import OneByOne, Runner, SideBySide
+from harness.results.runfolder import program
+
+
+def resumption(arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """The command by which a run goes on, where it ran."""
+    where = ["--scheduler", arguments.scheduler] if arguments.scheduler else []
+    return [program(), arguments.verb, "--resume", str(folder), *where]
 
 
 def check_places(arguments: argparse.Namespace) -> None:

@@ -86,6 +86,7 @@ class Farm:
     """A scheduler and two workers, each with a cache of its own."""
 
     address: str
+    scheduler: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]]
     caches: list[Path]
 
@@ -115,10 +116,10 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         return children[-1]
 
     try:
-        start("scheduler.log", "scheduler", "--host", "127.0.0.1", "--port", str(port))
+        scheduler = start("scheduler.log", "scheduler", "--host", "127.0.0.1", "--port", str(port))
         words = ("worker", address, "--nthreads", "1", "--no-nanny", "--local-directory", str(place))
         workers = [start(f"{cache.name}.log", *words, XDG_CACHE_HOME=str(cache)) for cache in caches]
-        yield Farm(address, workers, caches)
+        yield Farm(address, scheduler, workers, caches)
     finally:
         for child in children:
             child.kill()
@@ -156,4 +157,17 @@ def test_a_cluster_comes_to_the_same_though_a_worker_is_killed(
     assert both[0].keys() <= second.keys() and both[1].items() <= second.items()
     err = interrupted(cut, *words)
     assert "--resume" in err and farm.blobs()[1] == second and "got" not in err
+    until(lambda: not guests(), 10)
+
+    # Without the scheduler it is a fault of the machine, said in two lines, and what was done stays.
+    (folder,) = cut.iterdir()
+    done = {name: trial for name, trial in trials(cut).items() if trial["state"] == "finished"}
+    argv = [str(HARNESS), "compare", "--resume", str(folder), *words, "--store", str(tmp_path / "store")]
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: child.poll() is not None or guests())
+    farm.scheduler.kill()
+    _, err = child.communicate(timeout=90)
+    assert child.returncode == 3 and "is gone\nhint: start it" in err and "Traceback" not in err, err
+    assert f"go on with: {HARNESS} compare --resume {folder}" in err
+    assert {name: trials(cut)[name] for name in done} == done
     until(lambda: not guests(), 10)
