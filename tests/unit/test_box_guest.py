@@ -10,11 +10,13 @@ import pytest
 
 from harness.assets import asset
 from harness.deadline import Deadline
+from harness.errors import UserError
 from harness.guest.initramfs import archive, copy, file, regular_files, write_initramfs
 from harness.guest.plan import PLAN_PATH, Exec, PowerOff, Step, plan_text
 from harness.guest.protocol import Exit, Hello, Message, parse_line
 from harness.kmod import STATIC_FLAGS, compile_static
 from harness.target.box import guest as guest_module
+from harness.target.box import install as install_module
 from harness.target.box import machine as machine_module
 from harness.target.box.bootmethod import NoBoot
 from harness.target.box.config import BoxConfig
@@ -127,6 +129,35 @@ def test_another_kernel_than_the_one_that_was_built(server: SshServer, init: Pat
         while guest.next_event(Deadline.after(20)):
             pass
     guest.close()
+
+
+def test_modules_never_take_the_place_of_another_kernels(
+    server: SshServer, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "lib" / "modules" / "6.12.1"
+    monkeypatch.setattr(install_module, "MODULES", str(there.parent))
+    (tmp_path / "tools" / "tee").write_text('#!/bin/sh\nexec cat > "$1"\n')
+    (tmp_path / "tools" / "depmod").symlink_to("/bin/true")
+    build = tmp_path / "build"
+    module = build / "modules" / "lib" / "modules" / "6.12.1" / "extra" / "a.ko.xz"
+    module.parent.mkdir(parents=True)
+    (build / "bzImage").touch()
+    plan = BootPlan(build / "bzImage", write_initramfs(tmp_path / "initramfs.cpio", []))
+    box = Box(BoxConfig(name="lab1", ssh=server.ssh, folder=str(tmp_path / "box")), server.ssh, None, None)
+    for content in ("one", "two"):
+        module.write_text(content)
+        assert "modules.tar" in install(box, plan, kernel=True)
+        assert (there / "extra" / "a.ko.xz").read_text() == content
+        # Killed behind the copy, before it was unpacked.
+        (there / ".hmm-harness").write_text("")
+        (there / "extra" / "a.ko.xz").unlink()
+        assert install(box, plan, kernel=True) == "all there already"
+        assert (there / "extra" / "a.ko.xz").read_text() == content
+    (there / ".hmm-harness").unlink()
+    module.write_text("three")
+    with pytest.raises(UserError, match=r"has the modules of another kernel in .*/6\.12\.1"):
+        install(box, plan, kernel=True)
+    assert (there / "extra" / "a.ko.xz").read_text() == "two"
 
 
 def test_what_goes_into_an_initramfs_comes_out(init: Path) -> None:

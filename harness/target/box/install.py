@@ -7,11 +7,12 @@ import base64
 import stat
 import tarfile
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from harness.cache import sha256_file
 from harness.deadline import Deadline
 from harness.diagnose.elf import build_id_in
-from harness.errors import InfraError
+from harness.errors import InfraError, UserError
 from harness.guest.initramfs import regular_files
 from harness.kernel.make import toolchain
 from harness.process import run
@@ -19,6 +20,10 @@ from harness.target.box.machine import Box
 from harness.target.box.ssh import Transfer
 from harness.target.protocol import BootPlan
 
+#: Where kernels look for them, each in a folder by its release.
+MODULES = "/lib/modules"
+#: In such a folder: it was made here, from an archive of this digest.
+_MARK = ".hmm-harness"
 #: All of it, over a slow line, s.
 INSTALL_S = 600.0
 
@@ -34,7 +39,8 @@ def agent_folder(box: Box) -> str:
 
 
 def install(box: Box, plan: BootPlan, *, kernel: bool) -> str:
-    """Copy what is not there yet, each file verified by its hash; says what that was. InfraError if it fails.
+    """Copy what is not there yet, each file verified by its hash; says what that was. InfraError if it fails,
+    UserError if the kernel's modules would take the place of another one's.
 
     `kernel`: with the kernel and its modules; the module and the programs always.
     """
@@ -44,22 +50,45 @@ def install(box: Box, plan: BootPlan, *, kernel: bool) -> str:
         draft = Path(name)
         archive = f"{box.config.folder}/modules.tar"
         files: list[Transfer] = []
+        modules: Path | None = None
         if kernel:
             files.append(Transfer(plan.kernel, kernel_path(box)))
             modules = _archived(plan.kernel.parent / "modules", draft / "modules.tar")
-            files += [Transfer(modules, archive)] if modules else []
+        if modules:
+            files.append(Transfer(modules, archive))
         for number, entry in enumerate(regular_files(plan.initramfs.read_bytes())):
             source = draft / str(number)
             source.write_bytes(entry.data)
             mode = f"{stat.S_IMODE(entry.mode):04o}"
             files.append(Transfer(source, f"{agent_folder(box)}/{entry.path}", mode))
         sent = shell.put(files, deadline)
-        if "modules.tar" in sent:
-            shell.run(["tar", "-C", "/", "-xf", archive], deadline)
+        if modules:
             for release in (plan.kernel.parent / "modules" / "lib" / "modules").iterdir():
-                shell.run(["depmod", release.name], deadline)  # where kernels are built there may be none
+                _unpack(box, archive, release.name, sha256_file(modules), deadline)
         shell.run(["sync"], deadline)
     return f"copied {', '.join(sent)}" if sent else "all there already"
+
+
+def _unpack(box: Box, archive: str, release: str, digest: str, deadline: Deadline) -> None:
+    """The modules of a release from an archive of this digest, to where the kernel looks for them.
+
+    UserError if those of another kernel are there: it may be what the box boots by default.
+    """
+    shell = box.shell()
+    place = f"{MODULES}/{release}"
+    mark = f"{place}/{_MARK}"
+    there = shell.run(["cat", mark], deadline, check=False)
+    if not there.ok and shell.run(["test", "-e", place], deadline, check=False).ok:
+        raise UserError(
+            f"box {box.name} has the modules of another kernel in {place}",
+            hint=f'a name of its own for the kernel: `config: [LOCALVERSION="-hmm"]`, or remove {place}',
+        )
+    if there.out != digest:
+        shell.run(["mkdir", "-p", place], deadline)
+        shell.write(b"", mark, deadline)
+        shell.run(["tar", "-C", str(PurePosixPath(MODULES).parents[1]), "-xf", archive], deadline)
+        shell.run(["depmod", release], deadline)  # where kernels are built there may be none
+        shell.write(digest.encode(), mark, deadline)  # the last thing: whoever is killed before begins anew
 
 
 def _archived(root: Path, target: Path) -> Path | None:
