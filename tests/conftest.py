@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import tarfile
@@ -22,12 +23,18 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 RECORDED = Path(__file__).resolve().parent / "data" / "run.tar.xz"
 
 
-@pytest.fixture
-def recorded_run(tmp_path: Path) -> Path:
-    """The folder of a real comparison, whose candidate is a mailed fix; without images and stacks."""
+@pytest.fixture(scope="session")
+def unpacked_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("recorded")
     with tarfile.open(RECORDED) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path / "run"
+        archive.extractall(place, filter="data")
+    return place / "run"
+
+
+@pytest.fixture
+def recorded_run(unpacked_run: Path, tmp_path: Path) -> Path:
+    """The folder of a real comparison, whose candidate is a mailed fix; without images and stacks."""
+    return Path(shutil.copytree(unpacked_run, tmp_path / "run", symlinks=True))
 
 
 @pytest.fixture(scope="session", autouse=True)

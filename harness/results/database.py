@@ -119,6 +119,8 @@ def _connected(path: Path, create: bool, busy_s: float) -> sqlite3.Connection:
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
+        # Whole after a power failure all the same; the last runs may be missing, and are in their folders.
+        connection.execute("PRAGMA synchronous = NORMAL")
         _migrate(connection, path, busy_s)
     except sqlite3.OperationalError as error:
         connection.close()

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,21 @@ from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.kmod import build_static_programs
 from tests.unit.kernelroom import Notes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mypy(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str] | None]:
+    """mypy, which takes longest of all, at work beside the other tests if test_quality.py is among them."""
+    if not any(item.path.name == "test_quality.py" for item in request.session.items):
+        yield None
+        return
+    argv = [sys.executable, "-m", "mypy"]
+    out = subprocess.PIPE
+    with subprocess.Popen(argv, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, text=True) as process:
+        yield process
+        process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -13,20 +13,23 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("ci/*/*.py"))
 
 
+def test_mypy_says_nothing_of_package_and_tests(mypy: subprocess.Popen[str]) -> None:
+    out, _ = mypy.communicate()
+    assert mypy.returncode == 0, out
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ["ruff", "check", "harness", "tests", "ci"],
         ["ruff", "format", "--check", "harness", "tests", "ci"],
-        ["mypy"],
         ["mypy", "--strict", *SCRIPTS],
     ],
-    ids=["ruff-check", "ruff-format", "mypy-package-and-tests", "mypy-ci"],
+    ids=["ruff-check", "ruff-format", "mypy-ci"],
 )
 def test_linter_says_nothing(command: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    argv = [sys.executable, "-m", *command]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

