@@ -32,12 +32,17 @@ def keep_kernel(run: Path, build: KernelBuild) -> None:
         return
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    known = {patch.sha256: patch for patch in _at_hand(run)}
+    wanted = {record.sha256 for record in build.patches}
+    known: dict[str, Patch] = {}
+    for patch in _at_hand(run) if wanted else ():
+        if patch.sha256 in wanted:
+            known[patch.sha256] = patch
+        if len(known) == len(wanted):
+            break
     for number, record in enumerate(build.patches, start=1):
-        patch = known.get(record.sha256)
-        if patch:
+        if record.sha256 in known:
             name = f"{number:02d}-{record.name.replace('/', '-')}.patch"
-            write_atomically(folder / name, patch.text.encode(errors="surrogateescape"))
+            write_atomically(folder / name, known[record.sha256].text.encode(errors="surrogateescape"))
     with disk_errors(folder):
         shutil.copyfile(build.config, folder / _CONFIG)
 
@@ -45,7 +50,7 @@ def keep_kernel(run: Path, build: KernelBuild) -> None:
 def _at_hand(run: Path) -> Iterator[Patch]:
     """The run's own patch files, and those of the catalogue."""
     for place in (run / "patches", asset("patches")):
-        for path in sorted(path for path in place.rglob("*") if path.is_file()):
+        for path in sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".md"):
             with contextlib.suppress(UserError):
                 yield from read_patches(path)
 

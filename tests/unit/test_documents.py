@@ -19,6 +19,7 @@ from harness.kernel.patches import read_patches
 from harness.scenario.catalogue import scenario_names
 
 ROOT = Path(__file__).resolve().parents[2]
+GRAMMAR = parser()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -62,14 +63,14 @@ def test_links_resolve_and_commands_parse(path: Path) -> None:
         for line in block.replace("\\\n", " ").splitlines():
             said = words(line.removeprefix("$ "))
             if said and said[0].endswith("hmm-harness"):
-                assert parser().parse_args(said[1:]).verb
+                assert GRAMMAR.parse_args(said[1:]).verb
             elif said and said[0].startswith(("./", "ci/")):
                 assert (ROOT / said[0]).is_file(), f"{path}: {said[0]} is not there"
 
 
 def test_two_screens_name_every_verb_and_every_folder() -> None:
     assert len(README.splitlines()) <= 130
-    missing = [verb for verb in verbs(parser()) if not re.search(rf"`[^`\n]*\b{verb}\b[^`\n]*`", README)]
+    missing = [verb for verb in verbs(GRAMMAR) if not re.search(rf"`[^`\n]*\b{verb}\b[^`\n]*`", README)]
     assert not missing, f"README.md does not name {missing}"
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
     folders = {str(Path(name).parent) for name in listed.stdout.split() if name.endswith((".py", ".c"))}

@@ -85,7 +85,7 @@ def test_the_manual_page_needs_the_standard_library_alone() -> None:
 def shell(argv: list[str], setup: str) -> Iterator[pexpect.spawn[str]]:
     """An interactive shell that has read the completion."""
     environ = os.environ | {"TERM": "dumb", "PS1": "$ "}
-    child = pexpect.spawn(argv[0], argv[1:], env=environ, encoding="utf-8", timeout=20, dimensions=(24, 200))
+    child = pexpect.spawn(argv[0], argv[1:], env=environ, encoding="utf-8", timeout=90, dimensions=(24, 200))
     with closing(child):
         child.sendline(f"{setup}; echo it is rea''dy")
         child.expect("it is ready")

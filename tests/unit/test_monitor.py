@@ -100,7 +100,7 @@ def test_the_listener_has_no_name_and_shows_who_listens(
         listener.close()
         assert child.stdin is not None
         try:
-            deadline = Deadline.after(10)
+            deadline = Deadline.after(60)
             while (peer := _peer_or_none(path)) is None and not deadline.expired:
                 time.sleep(0.02)
             assert peer == child.pid != os.getpid()
@@ -134,7 +134,7 @@ def test_no_place_for_a_memory_image(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     try:
         with pytest.raises(InfraError, match=r"cannot write .*core\.zst: Not a directory"):
-            save_core(monitor, tmp_path / "file" / "core.zst", Deadline.after(1))
+            save_core(monitor, tmp_path / "file" / "core.zst", Deadline.after(60))
     finally:
         monitor.close()
         theirs.close()
@@ -145,6 +145,6 @@ def test_an_image_of_a_dead_guest_leaves_no_file(tmp_path: Path) -> None:
     theirs.close()
     monitor = Monitor(ours)
     with pytest.raises(MonitorGone):
-        save_core(monitor, tmp_path / "core.zst", Deadline.after(5))
+        save_core(monitor, tmp_path / "core.zst", Deadline.after(60))
     assert list(tmp_path.iterdir()) == []
     monitor.close()

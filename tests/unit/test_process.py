@@ -35,7 +35,7 @@ def test_output_goes_to_lines_and_log(tmp_path: Path) -> None:
     seen: list[str] = []
     log = tmp_path / "log"
     argv = ["sh", "-c", "echo one; echo two >&2"]
-    done = run(argv, deadline=Deadline.after(30), log=log, on_line=seen.append)
+    done = run(argv, deadline=Deadline.after(60), log=log, on_line=seen.append)
     assert done.ok and sorted(seen) == ["one", "two"]
     assert log.read_text().startswith("$ sh -c ") and "two\n" in log.read_text()
 
@@ -43,22 +43,22 @@ def test_output_goes_to_lines_and_log(tmp_path: Path) -> None:
 def test_standard_error_can_be_kept_out_of_what_is_parsed(tmp_path: Path) -> None:
     seen: list[str] = []
     argv = ["sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo answer"]
-    done = run(argv, deadline=Deadline.after(30), on_line=seen.append, merge_stderr=False)
+    done = run(argv, deadline=Deadline.after(60), on_line=seen.append, merge_stderr=False)
     assert (done.output, seen) == ("answer\n", ["answer"])
     assert done.errors == "x" * 1000000
-    assert run(["sh", "-c", "echo why >&2"], deadline=Deadline.after(30)).output == "why\n"
+    assert run(["sh", "-c", "echo why >&2"], deadline=Deadline.after(60)).output == "why\n"
 
 
 def test_a_failure_shows_standard_error_that_was_kept_apart() -> None:
     with pytest.raises(InfraError, match=r"status 3:\nwhat\nwhy$"):
-        run(["sh", "-c", "echo why >&2; echo what; exit 3"], deadline=Deadline.after(30), merge_stderr=False)
+        run(["sh", "-c", "echo why >&2; echo what; exit 3"], deadline=Deadline.after(60), merge_stderr=False)
 
 
 def test_a_log_that_cannot_be_written_is_a_fault_of_the_machine(tmp_path: Path) -> None:
     with pytest.raises(InfraError, match="cannot write /dev/full: No space left"):
-        run(["echo", "x"], deadline=Deadline.after(30), log=Path("/dev/full"))
+        run(["echo", "x"], deadline=Deadline.after(60), log=Path("/dev/full"))
     with pytest.raises(InfraError, match="Is a directory"):
-        run(["echo", "x"], deadline=Deadline.after(30), log=tmp_path)
+        run(["echo", "x"], deadline=Deadline.after(60), log=tmp_path)
 
 
 def test_a_disk_that_fills_up_ends_the_process(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_disk_that_fills_up_ends_the_process(tmp_path: Path) -> None:
     script = f"echo $$ >{pidfile}; while echo line; do :; done"
     try:
         with pytest.raises(InfraError, match=r"cannot write .*/log: File too large"):
-            run(["sh", "-c", script], deadline=Deadline.after(30), log=log, on_line=fill)
+            run(["sh", "-c", script], deadline=Deadline.after(60), log=log, on_line=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert wait_gone(int(pidfile.read_text()))
@@ -80,7 +80,7 @@ def test_a_disk_that_fills_up_ends_the_process(tmp_path: Path) -> None:
 
 def test_a_failure_shows_the_end_of_the_output_and_the_command() -> None:
     with pytest.raises(InfraError, match=r"status 3:\nwhy it failed") as caught:
-        run(["sh", "-c", "echo why it failed; exit 3"], deadline=Deadline.after(30))
+        run(["sh", "-c", "echo why it failed; exit 3"], deadline=Deadline.after(60))
     assert "sh -c 'echo why it failed; exit 3'" in caught.value.hint
 
 

@@ -217,7 +217,7 @@ def test_no_kvm_device_ends_in_tcg_with_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(accel, "DEVICE", tmp_path / "kvm")
     progress = Notes()
     cache = Cache(tmp_path / "cache")
-    later = Deadline.after(5)
+    later = Deadline.after(60)
     kernel = tmp_path / "vmlinux"
     assert accel.choose_accel("auto", kernel, "microvm", cache, progress, later) == "tcg"
     assert progress.notes == [f"KVM: no {tmp_path}/kvm; using TCG"]
@@ -228,7 +228,7 @@ def test_no_kvm_device_ends_in_tcg_with_one_line(tmp_path: Path, monkeypatch: py
 def test_tcg_asks_nobody(tmp_path: Path) -> None:
     progress = Notes()
     cache = Cache(tmp_path / "cache")
-    assert accel.choose_accel("tcg", tmp_path, "microvm", cache, progress, Deadline.after(5)) == "tcg"
+    assert accel.choose_accel("tcg", tmp_path, "microvm", cache, progress, Deadline.after(60)) == "tcg"
     assert progress.notes == []
 
 

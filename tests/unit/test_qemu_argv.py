@@ -216,7 +216,7 @@ def test_no_qemu_is_the_machines(plan: BootPlan, tmp_path: Path, monkeypatch: py
     qemu.machines.cache_clear()
     with (
         pytest.raises(InfraError, match="qemu-system-x86_64 is not installed") as error,
-        QemuTarget().boot(plan, tmp_path / "guest", Deadline.after(5)),
+        QemuTarget().boot(plan, tmp_path / "guest", Deadline.after(60)),
     ):
         pass
     assert "qemu-system-x86" in error.value.hint

@@ -76,14 +76,15 @@ def test_what_does_not_fit_waits_until_something_ends(monkeypatch: pytest.Monkey
 
     def work(plan: Any) -> Any:
         started.append(plan.number)
-        gate.wait(10)
+        gate.wait(60)
         return plan.number
 
     looks: list[list[int]] = []
 
     def look() -> None:
-        looks.append(list(started))
-        gate.set()
+        if len(started) > 1:  # a busy machine takes its time
+            looks.append(list(started))
+            gate.set()
 
     with ThreadPoolExecutor(6) as threads:
         done = in_order(PLANS, lambda plan: threads.submit(work, plan), lambda p: len(p) <= 2, look)

@@ -52,7 +52,7 @@ def test_catalogue_and_stressor_agree(stressor: Path, name: str) -> None:
     last_word = ["runner=/nowhere"] if scenario.program == "igt" else []
     for word, good in good_and_bad(scenario):
         argv = [str(stressor), name, word, *last_word]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == (NO_DEVICE if good else BAD_PARAMETER), (word, done.stdout)
         last = json.loads(done.stdout.splitlines()[-1])
         assert last["type"] == "error"
@@ -60,7 +60,7 @@ def test_catalogue_and_stressor_agree(stressor: Path, name: str) -> None:
 
 def test_all_bad_parameters_are_named(stressor: Path) -> None:
     argv = [str(stressor), "trylock-starvation", "pages=0", "iteration=3"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
     texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
     assert done.returncode == BAD_PARAMETER
     assert any("pages" in text for text in texts) and any("iteration" in text for text in texts)
@@ -77,7 +77,7 @@ def test_the_fuzzer_has_a_row_for_every_request() -> None:
 
 
 def test_texts_have_the_same_defaults_here_and_there(stressor: Path) -> None:
-    shown = subprocess.run([stressor], capture_output=True, text=True, timeout=30, check=False).stderr
+    shown = subprocess.run([stressor], capture_output=True, text=True, timeout=90, check=False).stderr
     parameters = load_scenario("xe-system-allocator").parameters
     texts = [name for name, parameter in parameters.items() if isinstance(parameter, TextParameter)]
     assert texts == ["runner", "tests", "include", "exclude"]

@@ -36,10 +36,10 @@ def test_source_that_a_killed_run_left_in_between_is_brought_to_what_is_wanted(
     tree: KernelTree, cache: Cache
 ) -> None:
     source = SourceFolder(cache, tree)
-    source.bring_to({"mm/memory.c": b"one\n", "mm/new.c": b"new\n"}, Deadline.after(10))
+    source.bring_to({"mm/memory.c": b"one\n", "mm/new.c": b"new\n"}, Deadline.after(120))
     # As if the run had ended after the record and before the second file.
     (source.src / "mm/memory.c").write_bytes(b"half")
-    source.bring_to({"mm/hmm.c": None}, Deadline.after(10))
+    source.bring_to({"mm/hmm.c": None}, Deadline.after(120))
     assert (source.src / "mm/memory.c").read_text(encoding="utf-8") == MEMORY_C
     assert not (source.src / "mm/new.c").exists()
     assert not (source.src / "mm/hmm.c").exists()
@@ -47,9 +47,9 @@ def test_source_that_a_killed_run_left_in_between_is_brought_to_what_is_wanted(
 
 def test_only_files_that_differ_get_a_new_time(tree: KernelTree, cache: Cache) -> None:
     source = SourceFolder(cache, tree)
-    source.bring_to({"mm/memory.c": b"one\n"}, Deadline.after(10))
+    source.bring_to({"mm/memory.c": b"one\n"}, Deadline.after(120))
     before = {path: path.stat().st_mtime_ns for path in source.src.rglob("*.c")}
-    source.bring_to({"mm/memory.c": b"one\n", "mm/hmm.c": b"two\n"}, Deadline.after(10))
+    source.bring_to({"mm/memory.c": b"one\n", "mm/hmm.c": b"two\n"}, Deadline.after(120))
     moved = [path.name for path, when in before.items() if path.stat().st_mtime_ns != when]
     assert moved == ["hmm.c"]
 
@@ -58,12 +58,12 @@ def test_a_file_written_after_the_clock_went_back_is_newer_than_the_objects(
     tree: KernelTree, cache: Cache
 ) -> None:
     source = SourceFolder(cache, tree)
-    source.bring_to({}, Deadline.after(10))
+    source.bring_to({}, Deadline.after(120))
     state = source.folder / "state.json"
     record = json.loads(state.read_text(encoding="utf-8"))
     later = time.time_ns() + 3600 * 10**9
     state.write_text(json.dumps({**record, "stamp": later}), encoding="utf-8")
-    source.bring_to({"mm/memory.c": b"one\n"}, Deadline.after(10))
+    source.bring_to({"mm/memory.c": b"one\n"}, Deadline.after(120))
     assert (source.src / "mm/memory.c").stat().st_mtime_ns > later
 
 
@@ -99,7 +99,7 @@ def test_each_revision_is_built_from_its_own_source(cache: Cache) -> None:
     two = revision(cache, "two", mm__changed="2\n", mm__same="s\n", new__added="a\n", mm__link="->changed")
     for tree in (one, two, one, two):
         source = SourceFolder(cache, tree)
-        source.bring_to({}, Deadline.after(10))
+        source.bring_to({}, Deadline.after(120))
         assert content(source.src) == content(tree.path)
     assert (source.src / "mm/same").samefile(one.path / "mm/same")
     assert content(one.path)["mm/changed"] == "1\n"
@@ -144,12 +144,12 @@ def test_a_tree_that_knows_what_changed_is_only_looked_at_there(cache: Cache) ->
     )
     (three.path / "mm/changed").chmod(0o755)
     source = SourceFolder(cache, one)
-    source.bring_to({}, Deadline.after(10))
+    source.bring_to({}, Deadline.after(120))
     untouched = source.src / "mm/hmm.c"
     untouched.unlink()
     untouched.write_text("not looked at\n", encoding="utf-8")
     for tree in (two, one, three, two, three, one):
-        SourceFolder(cache, tree).bring_to({}, Deadline.after(10))
+        SourceFolder(cache, tree).bring_to({}, Deadline.after(120))
         assert content(source.src) == {**content(tree.path), "mm/hmm.c": "not looked at\n"}
         assert mode(source.src / "mm/changed") == mode(tree.path / "mm/changed")
     assert asked == ["one", "two", "one", "three", "two", "three"]
@@ -161,10 +161,10 @@ def test_what_changed_joins_what_patches_touch(cache: Cache) -> None:
         [],
     )
     source = SourceFolder(cache, one)
-    source.bring_to({"mm/b": b"patched\n", "mm/new": b"new\n"}, Deadline.after(10))
-    SourceFolder(cache, two).bring_to({"mm/a": b"patched\n"}, Deadline.after(10))
+    source.bring_to({"mm/b": b"patched\n", "mm/new": b"new\n"}, Deadline.after(120))
+    SourceFolder(cache, two).bring_to({"mm/a": b"patched\n"}, Deadline.after(120))
     assert content(source.src) == {**content(two.path), "mm/a": "patched\n"}
-    SourceFolder(cache, one).bring_to({"mm/b": None}, Deadline.after(10))
+    SourceFolder(cache, one).bring_to({"mm/b": None}, Deadline.after(120))
     expected = content(one.path)
     del expected["mm/b"]
     assert content(source.src) == expected
@@ -176,19 +176,19 @@ def test_a_patched_file_is_what_it_is_in_its_tree_but_for_its_content(cache: Cac
     (two.path / "mm/b").symlink_to("a")
     source = SourceFolder(cache, one)
     for tree in (one, two, one):
-        SourceFolder(cache, tree).bring_to({"mm/a": b"patched\n"}, Deadline.after(10))
+        SourceFolder(cache, tree).bring_to({"mm/a": b"patched\n"}, Deadline.after(120))
         assert mode(source.src / "mm/a") == mode(tree.path / "mm/a")
-    SourceFolder(cache, two).bring_to({}, Deadline.after(10))
-    SourceFolder(cache, two).bring_to({"mm/b": b"1\n"}, Deadline.after(10))
+    SourceFolder(cache, two).bring_to({}, Deadline.after(120))
+    SourceFolder(cache, two).bring_to({"mm/b": b"1\n"}, Deadline.after(120))
     assert content(source.src) == {**content(two.path), "mm/b": "1\n"}
 
 
 def test_the_time_of_a_file_that_was_patched_proves_nothing(tree: KernelTree, cache: Cache) -> None:
     source = SourceFolder(cache, tree)
     ours, theirs = source.src / "mm/memory.c", tree.path / "mm/memory.c"
-    source.bring_to({"mm/memory.c": MEMORY_C.replace("locked", "LOCKED").encode()}, Deadline.after(10))
+    source.bring_to({"mm/memory.c": MEMORY_C.replace("locked", "LOCKED").encode()}, Deadline.after(120))
     os.utime(ours, ns=(theirs.stat().st_atime_ns, theirs.stat().st_mtime_ns))
-    source.bring_to({}, Deadline.after(10))
+    source.bring_to({}, Deadline.after(120))
     assert ours.read_text(encoding="utf-8") == MEMORY_C
 
 
@@ -205,7 +205,7 @@ def test_a_run_that_is_killed_between_two_trees_leaves_nothing_unknown(
     put = workspace_module._put
     for writes in range(5):
         source = SourceFolder(cache, one)
-        source.bring_to({}, Deadline.after(10))
+        source.bring_to({}, Deadline.after(120))
         left = [None] * writes
 
         def failing(path: Path, text: bytes, mode: int, stamp: int, left: list[None] = left) -> None:
@@ -216,19 +216,19 @@ def test_a_run_that_is_killed_between_two_trees_leaves_nothing_unknown(
 
         monkeypatch.setattr(workspace_module, "_put", failing)
         with contextlib.suppress(KeyboardInterrupt):
-            SourceFolder(cache, two).bring_to({}, Deadline.after(10))
+            SourceFolder(cache, two).bring_to({}, Deadline.after(120))
         monkeypatch.setattr(workspace_module, "_put", put)
-        SourceFolder(cache, three).bring_to({}, Deadline.after(10))
+        SourceFolder(cache, three).bring_to({}, Deadline.after(120))
         assert content(source.src) == content(three.path)
 
 
 def test_a_tree_that_is_gone_is_not_taken_for_an_empty_one(cache: Cache) -> None:
     one, two = revision(cache, "one"), revision(cache, "two")
     source = SourceFolder(cache, one)
-    source.bring_to({}, Deadline.after(10))
+    source.bring_to({}, Deadline.after(120))
     two.path.rename(two.path.with_name("moved"))
     with pytest.raises(InfraError, match="two is gone"):
-        SourceFolder(cache, two).bring_to({}, Deadline.after(10))
+        SourceFolder(cache, two).bring_to({}, Deadline.after(120))
     assert content(source.src) == content(one.path)
 
 
@@ -236,11 +236,11 @@ def test_what_was_no_part_of_the_change_keeps_its_time(cache: Cache) -> None:
     one = revision(cache, "one", mm__changed="1\n", mm__same="s\n")
     two = revision(cache, "two", mm__changed="2\n", mm__same="s\n")
     source = SourceFolder(cache, one)
-    source.bring_to({}, Deadline.after(10))
+    source.bring_to({}, Deadline.after(120))
     source.stamp()
     made = time.time_ns()
     before = (source.src / "mm/same").stat().st_mtime_ns
-    SourceFolder(cache, two).bring_to({}, Deadline.after(10))
+    SourceFolder(cache, two).bring_to({}, Deadline.after(120))
     assert (source.src / "mm/same").stat().st_mtime_ns == before
     assert (source.src / "mm/changed").stat().st_mtime_ns > made
 
@@ -253,7 +253,7 @@ def test_a_path_turns_from_file_to_folder_and_back(cache: Cache) -> None:
     )
     for index in (0, 1, 0, 2, 1, 2, 0):
         source = SourceFolder(cache, trees[index])
-        source.bring_to({}, Deadline.after(10))
+        source.bring_to({}, Deadline.after(120))
         assert content(source.src) == content(trees[index].path)
 
 
@@ -272,7 +272,7 @@ def test_a_patched_path_turns_from_file_to_folder_and_back(cache: Cache) -> None
     )
     for tree, wanted in patched:
         source = SourceFolder(cache, tree)
-        source.bring_to(wanted, Deadline.after(10))
+        source.bring_to(wanted, Deadline.after(120))
         expected = content(tree.path)
         for path, text in wanted.items():
             expected.pop(path, None)
@@ -293,14 +293,14 @@ def test_waiting_for_another_build_is_said(
     monkeypatch.setattr(cache_module, "_PATIENCE_S", 0.0)
     source = SourceFolder(cache, tree)
     with contextlib.ExitStack() as other:
-        other.enter_context(cache.lock("workspace-toy", Deadline.after(5)))
+        other.enter_context(cache.lock("workspace-toy", Deadline.after(120)))
         said: list[str] = []
 
         def give_up(text: str) -> None:
             said.append(text)
             other.close()
 
-        with source.locked(Deadline.after(30), give_up):
+        with source.locked(Deadline.after(120), give_up):
             assert said == ["waiting for another harness that holds workspace-toy"]
 
 
