@@ -42,14 +42,28 @@ class Cache:
             path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def has(self, entry: Path) -> bool:
+        """Whether an entry is there. It counts as used now: what nobody has used for long may be removed."""
+        if not entry.exists():
+            return False
+        with contextlib.suppress(OSError):  # of a cache that is only read
+            os.utime(entry)
+        return True
+
     @contextlib.contextmanager
     def lock(
-        self, name: str, deadline: Deadline, on_wait: Callable[[str], None] | None = None
+        self,
+        name: str,
+        deadline: Deadline,
+        on_wait: Callable[[str], None] | None = None,
+        *,
+        shared: bool = False,
     ) -> Iterator[None]:
         """Hold the named lock against every other harness on this cache; InfraError at the deadline.
 
-        `on_wait` hears once, after a second, what is waited for.
+        `on_wait` hears once, after a second, what is waited for. shared: only against who does not share it.
         """
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         path = self.folder("locks") / f"{name}.lock"
         with disk_errors(path):
             handle = path.open("a+")
@@ -57,7 +71,7 @@ class Cache:
         with handle:
             while True:
                 try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(handle, kind | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if deadline.expired:
@@ -92,13 +106,14 @@ class Cache:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
         finally:
-            self._discard(draft)
+            self.discard(draft)
 
-    def _discard(self, folder: Path) -> None:
-        """Take a folder out of sight at once; a kernel tree takes seconds to delete, and Ctrl-C must not."""
+    def discard(self, *entries: Path) -> None:
+        """Take entries out of sight at once; a kernel tree takes seconds to delete, and Ctrl-C must not."""
         trash = self.folder("trash")
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(trash / f"{folder.name}-{os.getpid()}")
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                entry.rename(trash / f"{entry.parent.name}-{entry.name}-{os.getpid()}")
         if any(trash.iterdir()):
             process.start(["find", str(trash), "-mindepth", "1", "-delete"], outlives=True)
 

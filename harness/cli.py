@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 
 from harness import __version__
+from harness.cache import Cache
+from harness.cacheuse import in_use
 from harness.cli_options import cache_folder, confidence, folders, make_jobs, places, target
 from harness.cli_results import add_result_verbs
 from harness.errors import HarnessError, InfraError
@@ -73,6 +75,8 @@ def _run(arguments: argparse.Namespace) -> int:
             stream = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
         display = importlib.import_module("harness.display").make_progress(stream, quiet=arguments.quiet)
         stack.callback(display.close)
+        if arguments.verb != "prune" and hasattr(arguments, "cache"):
+            stack.enter_context(in_use(Cache(arguments.cache)))
         return int(verb.main(arguments, display))
 
 

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli_options import count, folders, positive, store
+from harness.cli_options import cache_folder, count, folders, positive, store
 
 _RUN = "a folder, the beginning of a name that history lists, `last` or `last~2`"
 
@@ -99,7 +99,11 @@ def _prune(commands: argparse._SubParsersAction[Any]) -> None:
     )
     prune.add_argument("--keep", metavar="N|DAYSd", help="evidence of the newest N runs, or of so many days")
     prune.add_argument("--keep-verdicts", metavar="N|DAYSd", help="the rest of older runs goes as well")
+    prune.add_argument(
+        "--keep-cache", metavar="DAYSd", help="of the cache what was used in so many days; the rest goes"
+    )
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
     prune.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    cache_folder(prune)
     store(prune)
     prune.set_defaults(verb="prune")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,3 +67,11 @@ def append_line(path: Path, line: str) -> None:
     """Add a line to a file and hand it to the kernel. InfraError if it cannot be written."""
     with disk_errors(path), path.open("ab") as sink:
         sink.write(line.encode("utf-8", errors="backslashreplace") + b"\n")
+
+
+def size_on_disk(place: Path) -> int:
+    """What a file or folder takes, bytes; of a file with several names, this name's share."""
+    found = [place.lstat()]
+    for folder, folders, files in os.walk(place):
+        found += [(Path(folder) / name).lstat() for name in (*folders, *files)]
+    return sum(each.st_blocks * 512 // (1 if stat.S_ISDIR(each.st_mode) else each.st_nlink) for each in found)

@@ -80,6 +80,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "prune": (
         Example("prune --keep 30d --dry-run", "what would go: the evidence of older runs"),
         Example("prune --keep 50 --keep-verdicts 365d", "evidence of 50 runs, verdicts of a year"),
+        Example("prune --keep-cache 30d --dry-run", "sources and builds that nobody used for a month"),
     ),
     "doctor": (Example("doctor", "what is missing, and the command that mends it"),),
     "completion": (

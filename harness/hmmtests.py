@@ -51,7 +51,7 @@ def build_hmm_tests(
         raise UserError(f"{build.release} was built without {MODULE}", hint="it needs CONFIG_TEST_HMM=m")
     # The key of a kernel covers its tree, every patched file of it, and the compiler.
     target = cache.folder("programs") / digest([PROGRAM, build.key, *_FLAGS, _PLACE])[:20]
-    if not target.is_dir():
+    if not cache.has(target):
         with (
             progress.step(f"{PROGRAM} of {build.release}"),
             workspace_at(request, cache, progress, deadline) as workspace,

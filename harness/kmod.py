@@ -94,7 +94,7 @@ class _Bench:
     def module(self, name: str, source: Path, files: list[Path]) -> Path:
         """The folder with the module `name`, built from `files` below `source`; its debug form beside it."""
         target = self.cache.folder("modules") / digest([self.build.key, _content(source, files)])[:20]
-        if target.is_dir():
+        if self.cache.has(target):
             return target
         with (
             self.progress.step(f"module {name} for {self.build.release}"),
@@ -132,7 +132,7 @@ def build_static_programs(cache: Cache, progress: Progress, deadline: Deadline) 
     tools = toolchain()
     parts = [tools.compiler, *STATIC_FLAGS, _content(kmod, inputs), sha256_file(init)]
     target = cache.folder("programs") / digest(parts)[:20]
-    if target.is_dir():
+    if cache.has(target):
         return target
     with progress.step("stressor and init"), cache.making(target) as draft:
         objects = [path for path in stressor if path.suffix == ".c"]

@@ -14,6 +14,7 @@ from distributed import Worker, get_worker
 
 import harness
 from harness.cache import Cache, default_cache_folder, digest, sha256_file
+from harness.cacheuse import in_use
 from harness.disk import disk_errors
 from harness.errors import HarnessError
 from harness.experiment.kit import Kit, Part, Shelf, at_place
@@ -89,6 +90,11 @@ def keep(part: Part, packed: bytes) -> None:
 
 def carry_out(errand: Errand) -> Parcel | Lacks | HarnessError:
     """Run a trial on this worker. CancelledError, and no guest is left, once nobody wants it any more."""
+    with in_use(Cache(default_cache_folder())):
+        return _carried_out(errand)
+
+
+def _carried_out(errand: Errand) -> Parcel | Lacks | HarnessError:
     worker, shelf = get_worker(), _shelf()
     missing = shelf.missing(errand.kit)
     if missing:

@@ -60,7 +60,7 @@ class Shelf:
 
     def missing(self, kit: Kit) -> tuple[Part, ...]:
         """What has not been sent yet."""
-        return tuple(part for part in kit if not self._blob(part).is_file())
+        return tuple(part for part in kit if not self.cache.has(self._blob(part)))
 
     def put(self, part: Part, packed: bytes) -> None:
         """Keep a part, whose content is `packed` by `pack`. InfraError if it is not what its name says."""
@@ -79,7 +79,7 @@ class Shelf:
     def lay_out(self, kit: Kit) -> Path:
         """A root that has all files of a kit by their names; the parts must be there."""
         place = self.cache.folder("kits") / digest(f"{part.name} {part.sha256}" for part in kit)[:32]
-        if not place.is_dir():
+        if not self.cache.has(place):
             with self.cache.making(place) as draft:
                 for part in kit:
                     link = draft / part.name

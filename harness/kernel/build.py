@@ -188,6 +188,7 @@ class _Job:
         folder = self.cache.root / "builds" / key[:32]
         try:
             facts = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+            self.cache.has(folder)
             return self._result(key, folder, config, facts, cached=True)
         except (FileNotFoundError, ValueError, KeyError):
             return None

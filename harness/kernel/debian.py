@@ -137,7 +137,7 @@ def _obtain(choice: _Choice, cache: Cache, progress: Progress, deadline: Deadlin
     ident = f"debian-{safe}-{sha256[:12]}"
     target = cache.root / "trees" / ident
     description = f"Debian {choice.package} {version}"
-    if not target.is_dir():
+    if not cache.has(target):
         with progress.step(f"downloading {choice.package} {version}") as step:
             size = int(choice.fields.get("Size", "0")) // 1000000
             deb = choice.apt.download(

@@ -117,7 +117,7 @@ def fetch_git(spec: GitSpec, cache: Cache, progress: Progress, deadline: Deadlin
             )
             return _identified(earlier[0], store.path)
         target = cache.root / "trees" / f"git-{commit[:20]}"
-        if not target.is_dir():
+        if not cache.has(target):
             with progress.step(f"checking out {commit[:12]}"):
                 with cache.making(target) as draft:
                     store.git("worktree", "add", "--detach", "--force", str(draft), commit)

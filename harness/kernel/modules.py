@@ -46,7 +46,7 @@ def driver_modules(
     """A driver's modules without debug info, in the order in which they are loaded; made once a build."""
     order = load_order(build.modules, name)
     target = cache.folder("modules") / digest(["driver", name, build.key])[:20]
-    if not target.is_dir():
+    if not cache.has(target):
         strip = toolchain().program("strip")
         with progress.step(f"{name}.ko of {build.release}"), cache.making(target) as draft:
             for path in order:

@@ -139,4 +139,4 @@ def recall(cache: Cache, spec: TreeSpec) -> tuple[KernelTree, float] | None:
         age = time.time() - float(entry["time"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return (tree, max(age, 0.0)) if path.is_dir() else None
+    return (tree, max(age, 0.0)) if cache.has(path) else None

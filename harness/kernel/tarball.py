@@ -30,7 +30,7 @@ def fetch_tarball(spec: TarballSpec, cache: Cache, progress: Progress, deadline:
     target = cache.root / "trees" / ident
     name = urlsplit(spec.url).path.rpartition("/")[2] or "archive"
     with cache.lock(ident, deadline, progress.note):
-        if not target.is_dir():
+        if not cache.has(target):
             file = cache.folder("downloads") / f"{sha256[:16]}-{name}"
             with progress.step(f"downloading {name}") as step:
                 download(spec.url, sha256, file, step, deadline)

@@ -78,6 +78,7 @@ class SourceFolder:
         with self._cache.lock(f"workspace-{self.name}", deadline, on_wait):
             with self._cache.lock(_make_lock(self.name), deadline, on_wait):
                 pass
+            self._cache.has(self.folder)
             yield
 
     @property

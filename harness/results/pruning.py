@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.disk import disk_errors
+from harness.disk import disk_errors, size_on_disk
 from harness.errors import InfraError, UserError
 from harness.results.lock import alone_in
 from harness.results.reading import RunRecord
@@ -83,7 +82,7 @@ def _judged(run: RunRecord, fate: Fate) -> Pruned:
     if fate == "evidence" and run.state != "finished" and run.verb in _RESUMED and run.trials:
         return Pruned(run, "kept", 0, f"it is {run.standing} and can go on")
     places = [run.folder] if fate == "all" else list(_evidence(run.folder))
-    return Pruned(run, fate, sum(map(_size, places)))
+    return Pruned(run, fate, sum(map(size_on_disk, places)))
 
 
 def carry_out(pruned: Pruned) -> None:
@@ -118,12 +117,3 @@ def _evidence(folder: Path) -> Iterator[Path]:
         yield from (path for path in trial.iterdir() if path.name not in _STAYS)
     if (folder / _REPRO).exists():
         yield folder / _REPRO
-
-
-def _size(place: Path) -> int:
-    """What it takes on disk, bytes."""
-    total = place.lstat().st_blocks * 512
-    for folder, folders, files in os.walk(place):
-        for name in (*folders, *files):
-            total += (Path(folder) / name).lstat().st_blocks * 512
-    return total

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`hmm-harness prune`: 0 if all that was to go is gone, or with --dry-run would be."""
+"""`hmm-harness prune`: 0 if all that was to go is gone, or with --dry-run would be; 3 if the cache is in use."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from harness.cache import Cache
+from harness.cacheuse import KINDS, Entry, remove, unused
 from harness.display import Display
 from harness.errors import UserError
 from harness.layout import Part, Table
@@ -25,17 +27,38 @@ def main(arguments: argparse.Namespace, display: Display) -> int:
     evidence, verdicts = (
         Limit.read(text) if text else None for text in (arguments.keep, arguments.keep_verdicts)
     )
-    if not evidence and not verdicts:
-        raise UserError("nothing says what is to be kept", hint="--keep 30 (runs) or --keep 30d (days)")
-    found = plan(_runs(arguments), evidence, verdicts, time.time())
-    for pruned in found if not arguments.dry_run else ():
-        carry_out(pruned)
-        _tell_store(arguments.store, pruned)
+    if not evidence and not verdicts and not arguments.keep_cache:
+        raise UserError(
+            "nothing says what is to be kept",
+            hint="--keep 30 (runs) or --keep 30d (days); --keep-cache 30d",
+        )
+    now_s = time.time()
+    entries = _entries(arguments, now_s) if arguments.keep_cache else []
+    found = plan(_runs(arguments), evidence, verdicts, now_s) if evidence or verdicts else []
+    if not arguments.dry_run:
+        if entries:
+            remove(Cache(arguments.cache), entries)
+        for pruned in found:
+            carry_out(pruned)
+            _tell_store(arguments.store, pruned)
     if arguments.json:
-        print(json.dumps({"schema": SCHEMA, "runs": [_json(pruned) for pruned in found]}))
-    else:
+        cached = [{"entry": str(entry.path), "freed_bytes": entry.size} for entry in entries]
+        runs = [_json(pruned) for pruned in found]
+        print(json.dumps({"schema": SCHEMA, "runs": runs, "cache": cached}))
+        return 0
+    if arguments.keep_cache:
+        display.result(*_cache_parts(arguments.cache, entries, arguments.dry_run))
+    if evidence or verdicts:
         display.result(*_parts(found, arguments.dry_run))
     return 0
+
+
+def _entries(arguments: argparse.Namespace, now_s: float) -> list[Entry]:
+    """What of the cache goes."""
+    limit = Limit.read(arguments.keep_cache)
+    if limit.seconds is None:
+        raise UserError(f"cannot read {arguments.keep_cache!r}", hint="days, as in --keep-cache 30d")
+    return unused(Cache(arguments.cache), limit.seconds, now_s)
 
 
 def _runs(arguments: argparse.Namespace) -> list[RunRecord]:
@@ -85,6 +108,20 @@ def _parts(found: list[Pruned], dry: bool) -> list[Part]:
     kept = sum(pruned.fate == "kept" for pruned in found)
     total = _megabytes(sum(pruned.freed for pruned in found))
     return [*lines, f"{would} {total} of {_runs_of(len(gone))}; {_runs_of(kept)} kept as they are"]
+
+
+def _cache_parts(cache: Path, entries: list[Entry], dry: bool) -> list[Part]:
+    lines: list[Part] = []
+    if entries:
+        kinds = {kind: [entry for entry in entries if entry.kind == kind] for kind in KINDS}
+        rows = [
+            (kind, str(len(found)), _megabytes(sum(entry.size for entry in found)))
+            for kind, found in kinds.items()
+            if found
+        ]
+        lines.append(Table([("cache", "goes" if dry else "gone", "freed"), *rows], indent=0))
+    total = _megabytes(sum(entry.size for entry in entries))
+    return [*lines, f"{'would free' if dry else 'freed'} {total} of {cache}"]
 
 
 def _megabytes(size: int) -> str:

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from harness.cache import Cache
+from harness.cacheuse import in_use
 from harness.cli import main
 from harness.results.lock import alone_in
 from harness.results.runfolder import RECORD, read_record, write_record
@@ -20,6 +24,9 @@ from tests.unit.schemas import folder_defects
 Capture = pytest.CaptureFixture[str]
 #: The runs below, the newest first, and when they began; the first has just ended.
 BEGUN = {"new": "", "older": "2025-11-01T00:00:00Z", "oldest": "2025-10-01T00:00:00Z"}
+
+#: What the cache below has, how many days ago it was used, and whether it goes after 30.
+CACHE = {"builds/a": 40, "builds/b": 1, "trees/debian": 40, "fetched/blobs/c": 40, "resolved/d": 40}
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +151,43 @@ def test_runs_by_their_names(runs: Path, capsys: Capture) -> None:
     ):
         assert main(["show", name, *store]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    cache = Cache(tmp_path / "cache")
+    for name, days in CACHE.items():
+        file = cache.folder(name) / "file" if name.count("/") == 1 else cache.folder("fetched/blobs") / "c"
+        file.write_bytes(b"x" * 100_000)
+        os.utime(cache.root / name, times=(0, time.time() - days * 86400))
+    return cache
+
+
+def left(cache: Cache) -> set[str]:
+    return {name for name in CACHE if (cache.root / name).exists()}
+
+
+def test_what_of_the_cache_nobody_used_for_long_goes(cache: Cache, runs: Path, capsys: Capture) -> None:
+    words = ("--cache", str(cache.root), "--keep-cache", "30d")
+    assert prune(runs, *words, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert (
+        "would free 0.3 MB of" in out and "trees          1     0.1 MB" in out and left(cache) == set(CACHE)
+    )
+    assert cache.has(cache.root / "builds/a")  # somebody uses it again
+    assert prune(runs, *words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [Path(each["entry"]).name for each in told["cache"]] == ["debian", "c"] and told["runs"] == []
+    assert left(cache) == {"builds/a", "builds/b", "resolved/d"}
+    assert prune(runs, "--cache", str(cache.root), "--keep-cache", "30") == 2
+
+
+def test_nothing_goes_while_somebody_is_at_work_with_the_cache(
+    cache: Cache, runs: Path, capsys: Capture
+) -> None:
+    words = ("--cache", str(cache.root), "--keep-cache", "30d", "--keep", "0")
+    with in_use(cache), in_use(cache):
+        assert prune(runs, *words) == 3
+    assert "another harness holds" in capsys.readouterr().err and left(cache) == set(CACHE)
+    assert (runs / "older" / "trials" / "001-fixed" / "console.log").is_file()
+    assert prune(runs, *words) == 0 and "builds/a" not in left(cache)
