@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`hmm-harness prune`: 0 if all that was to go is gone, or with --dry-run would be; 3 if the cache is in use."""
+"""`hmm-harness prune`: 0 if all that was to go is gone (--dry-run: would be), 3 if the cache is in use."""
 
 from __future__ import annotations
 
