@@ -34,7 +34,7 @@ class Entry:
 
 @contextlib.contextmanager
 def in_use(cache: Cache) -> Iterator[None]:
-    """Nothing is removed from the cache while the block runs; of one that cannot be written nothing is ever."""
+    """Nothing is removed from the cache while the block runs; of one that is only read nothing ever is."""
     with contextlib.ExitStack() as stack:
         if cache.root.is_dir():
             with contextlib.suppress(InfraError):

@@ -193,6 +193,8 @@ class _Store:
         if done.ok:
             commit = self._resolve("FETCH_HEAD")
             if commit:
+                # What refs lead to is not sent again with the next commit.
+                self.git("update-ref", f"refs/trees/{commit}", commit)
                 return commit
         if self.git("ls-remote", "-q", "origin", "HEAD", check=False).status != 0:
             raise InfraError(
