@@ -34,7 +34,7 @@ from harness.layout import Part, laid_out
 from harness.process import command_line
 from harness.results.lock import alone_in
 from harness.results.report import REPORT, report_parts
-from harness.results.runfolder import RECORD, TrialResult, open_record
+from harness.results.runfolder import RECORD, TrialResult, all_finished, open_record
 from harness.results.store import fed
 from harness.target.box.target import BoxTarget
 
@@ -141,12 +141,12 @@ def conclude(
 def kept_in(folder: Path, display: Display, go_on: Sequence[str] = ()) -> Iterator[None]:
     """Should somebody interrupt the block, say where its evidence is, and by which command it goes on.
 
-    The same if a fault of the machine ends it after its first trial.
+    The same if a fault of the machine ends it when there are results of trials.
     """
     try:
         yield
     except (KeyboardInterrupt, InfraError) as error:
-        if isinstance(error, InfraError) and not (folder / "trials").exists():
+        if isinstance(error, InfraError) and not all_finished(folder):
             raise
         display.close()
         print(f"what was measured is in {folder}", file=sys.stderr)
