@@ -2,7 +2,8 @@
 """KCIDB: what KernelCI's database takes, in version 5.3 of its schema (kcidb-io checks it in the tests).
 
 A checkout is a tree with its patches, so both arms of a comparison have one of their own. Names are made from
-content: a second run of the same kernel speaks of the same checkout and build. The schema asks a checkout for
+content: a second run of the same kernel speaks of the same checkout and build; tests go by the run's id, which
+is the same wherever its folder is. The schema asks a checkout for
 `id` and `origin` only: source that has no commit (a Debian package, a tarball, a folder) gets none.
 """
 
@@ -117,8 +118,9 @@ def _build(kernel: KernelFacts, label: str, checkout: str, origin: str) -> dict[
 def _test(summary: Summary, arm: Arm, trial: TrialRecord, build: str, origin: str) -> dict[str, Any]:
     result = trial.result
     boot = arm.boot.model_dump(mode="json") if arm.boot else {}
+    run = summary.run.facts.get("id") or summary.run.folder.name  # older records have no id
     test: dict[str, Any] = {
-        "id": f"{origin}:{summary.run.folder.name}/{trial.folder.name}",
+        "id": f"{origin}:{run}/{trial.folder.name}",
         "origin": origin,
         "build_id": build,
         "path": _path("hmm_harness", summary.scenario),
