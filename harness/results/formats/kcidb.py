@@ -3,8 +3,8 @@
 
 A checkout is a tree with its patches, so both arms of a comparison have one of their own. Names are made from
 content: a second run of the same kernel speaks of the same checkout and build; tests go by the run's id, which
-is the same wherever its folder is. The schema asks a checkout for
-`id` and `origin` only: source that has no commit (a Debian package, a tarball, a folder) gets none.
+is the same wherever its folder is. The schema asks a checkout for `id` and `origin` only: source that has no
+commit (a Debian package, a tarball, a folder) gets none.
 """
 
 from __future__ import annotations
