@@ -2,9 +2,9 @@
 """KCIDB: what KernelCI's database takes, in version 5.3 of its schema (kcidb-io checks it in the tests).
 
 A checkout is a tree with its patches, so both arms of a comparison have one of their own. Names are made from
-content: a second run of the same kernel speaks of the same checkout and build; tests go by the run's id, which
-is the same wherever its folder is. The schema asks a checkout for `id` and `origin` only: source that has no
-commit (a Debian package, a tarball, a folder) gets none.
+content: a second run of the same kernel speaks of the same checkout and build; tests go by the run's id, the
+same wherever its folder is. The schema asks a checkout for `id` and `origin` only: source that has no commit
+(a Debian package, a tarball, a folder) gets none.
 """
 
 from __future__ import annotations
