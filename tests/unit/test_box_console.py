@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 from harness.errors import InfraError
-from harness.target.box.config import Console
+from harness.target.box import contact
+from harness.target.box.config import BoxConfig, Console, Power, Ssh
 from harness.target.box.console import BoxConsole
+from harness.target.box.machine import Box
+from harness.target.box.power import CommandSwitch
 from harness.target.box.telnet import Negotiation, escaped
 
 
@@ -153,6 +156,26 @@ def test_who_answers(line: Line) -> None:
     threading.Thread(target=answer, daemon=True).start()
     assert console.kernel_answers(5)
     assert console.user_space_answers(5)
+    console.close()
+
+
+def test_a_box_whose_kernel_alone_answers(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "_ASK_S", 0.5)
+    console = opened(tcp=line.where, break_="~B")
+    end = line.end()
+
+    def answer() -> None:
+        while b"~B" not in line.got.get():
+            pass
+        end.sendall(b"[  12.3] sysrq: HELP : loglevel(0-9) reboot(b)\r\n")
+
+    threading.Thread(target=answer, daemon=True).start()
+    ssh = Ssh(host="127.0.0.1", port=1)
+    switch = CommandSwitch("lab1", Power(cycle=("true",), status=("echo", "it is", "on")))
+    signs = contact.signs_of(Box(BoxConfig(name="lab1", ssh=ssh), ssh, console, switch))
+    assert (signs.sshd, signs.kernel, signs.user_space, signs.power) == (False, True, False, True)
+    assert signs.finding == "hang"
+    assert str(signs).endswith("kernel on the console: yes, user space on the console: no, power: yes")
     console.close()
 
 
