@@ -18,7 +18,7 @@ from harness.target.box.config import Boot, BoxConfig, Power
 from harness.target.box.journal import Journal
 from harness.target.box.machine import Box
 from harness.target.box.power import CommandSwitch
-from harness.target.box.recover import bring_back
+from harness.target.box.recover import bring_back, let_go
 from harness.target.box.ssh import NotLetIn
 from tests.unit.boxroom import ssh_server
 
@@ -87,6 +87,20 @@ def test_a_box_that_does_not_let_us_in_is_left_alone(bench: Bench, monkeypatch: 
     with pytest.raises(NotLetIn):
         bring_back(bench.box, NoBoot(), bench.journal)
     assert bench.told == [("look", False)] and not (bench.folder / "cycled").exists()
+
+
+def test_a_box_that_is_left_in_a_hurry(bench: Bench) -> None:
+    let_go(bench.box, NoBoot(), bench.journal, started=False)
+    assert bench.told == [("disarm", True)] and not (bench.folder / "asked").exists()
+    let_go(bench.box, NoBoot(), bench.journal, started=True)
+    assert bench.told[1:] == [("reset over SSH", True)]
+    assert (bench.folder / "asked").read_text() == "/proc/sysrq-trigger b\n"
+    bench.box.ssh = bench.box.ssh.model_copy(update={"port": 1})
+    bench.box.disconnect()
+    bench.switch(f"touch {bench.folder}/cycled")
+    let_go(bench.box, NoBoot(), bench.journal, started=True)
+    assert bench.told[2:] == [("reset over SSH", False), ("power cycle", True)]
+    assert (bench.folder / "cycled").exists()
 
 
 def test_a_box_that_does_not_come_back(bench: Bench) -> None:

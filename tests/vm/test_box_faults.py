@@ -125,6 +125,7 @@ def test_a_trial_outlives_its_connections(box: Box, kernel: Path, init: Path, tm
     assert trial.counted == list(range(1, 61)), "nothing lost, nothing twice"
     assert trial.exits == [0] and trial.ended and trial.ended.how == "exited"
     assert trial.has("console", "open again") and trial.has("SSH", "stands again"), trial.steps
+    assert trial.has("silence", "power: yes"), "whoever pulled the cable left the power on"
 
 
 @contextlib.contextmanager

@@ -51,6 +51,22 @@ def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = F
     )
 
 
+def let_go(box: Box, method: BootMethod, journal: Journal, *, started: bool) -> None:
+    """Somebody wants to leave a trial: the box is reset by the gentlest means there is, and not waited for.
+
+    If its kernel was not `started`, it will not be. The next trial, of whatever run, looks how the box is.
+    """
+    if not started:
+        with journal.attempt("disarm"):
+            method.disarm(box.shell())
+        return
+    for name, act in _means(box, used=True):
+        with contextlib.suppress(HarnessError), journal.step(name) as note:
+            act(note)
+            note.detail = f"{note.detail}{': ' if note.detail else ''}not waited for"
+            return
+
+
 def _means(box: Box, used: bool) -> list[tuple[str, Callable[[Note], Running | None]]]:
     means: list[tuple[str, Callable[[Note], Running | None]]] = [
         *([] if used else [("look", lambda note: _look(box))]),

@@ -20,7 +20,7 @@ from harness.target.box.install import install, kernel_path
 from harness.target.box.journal import Journal
 from harness.target.box.machine import TOKEN
 from harness.target.box.opened import held_box
-from harness.target.box.recover import bring_back
+from harness.target.box.recover import bring_back, let_go
 from harness.target.protocol import BootPlan, Capabilities, Guest
 
 #: Beside its boot: to find it, to put it right, to copy everything, s.
@@ -66,7 +66,7 @@ class BoxTarget:
     def boot(self, plan: BootPlan, folder: Path, deadline: Deadline) -> Iterator[Guest]:
         """See `Target.boot`. Leaving the block brings the box back to its default kernel.
 
-        Interrupted, it is left as it is: the next trial, of whatever run, begins with putting it right.
+        Interrupted, it is reset and not waited for: the next trial, of whatever run, looks at it first.
         """
         if plan.clock == "virtual":
             raise UserError("the virtual clock needs QEMU", hint="leave out --clock, or --target")
@@ -88,9 +88,10 @@ class BoxTarget:
             guest = BoxGuest(self.box, self._method, plan, token, folder, journal)
             yield guest
         except (KeyboardInterrupt, GeneratorExit):
-            journal.note("interrupted", "the box stays as it is", ok=False)
+            journal.note("interrupted", "the box is reset, if that can be at once", ok=False)
             if guest:
                 guest.close()
+            let_go(self.box, self._method, journal, started=guest is not None)
             raise
         except BaseException:
             # What went wrong counts, not what does now.
