@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cache import Cache
+from harness.cache import Cache, default_cache_folder
 from harness.deadline import Deadline
 from harness.kmod import build_static_programs
 from tests.unit.kernelroom import Notes
@@ -32,6 +32,6 @@ def mypy(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str] | Non
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the stressor and the guest's init, compiled once."""
-    return build_static_programs(Cache(tmp_path_factory.mktemp("programs")), Notes(), Deadline.after(300))
+def programs() -> Path:
+    """The folder of the stressor and the guest's init, from the cache that the tests that boot use too."""
+    return build_static_programs(Cache(default_cache_folder()), Notes(), Deadline.after(300))

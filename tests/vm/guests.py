@@ -18,7 +18,7 @@ from harness.target.qemu import QemuTarget
 from harness.target.recording import replay
 
 #: Far beyond any boot; reached only when something is wrong.
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 #: Programs for the guest, in C.
@@ -149,7 +149,7 @@ def wait_for_hello(guest: Guest) -> None:
 
 def gone(pid: int) -> bool:
     """True once the process has ended; waits for it."""
-    deadline = Deadline.after(10)
+    deadline = Deadline.after(60)
     while not deadline.expired:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -96,4 +96,6 @@ def test_two_devices_take_a_range_from_each_other_and_get_on(newest: Kernels, tm
     status, result = run(kernel, "two-devices", *words, out=tmp_path)
     assert (status, result["outcome"]) == (0, "completed")
     rounds = said(Path(result["evidence"]), "iteration")
-    assert len(rounds) == 2 and all(turn[who]["rounds"] > 0 for turn in rounds for who in ("first", "second"))
+    assert len(rounds) == 2
+    # In one interval a busy host may not let one of them run at all.
+    assert all(sum(turn[who]["rounds"] for turn in rounds) > 0 for who in ("first", "second"))

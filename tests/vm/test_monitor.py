@@ -98,6 +98,7 @@ def test_samples_follow_what_a_cpu_does(phases_plan: BootPlan, programs: Program
 
     begins = phase_times(events)
     names = list(begins)
+    used_s: dict[str, float] = {}
     assert names == ["here", "halt", "there", "kernel", "over"]
     for name, following in itertools.pairwise(names):
         seen = [
@@ -112,9 +113,10 @@ def test_samples_follow_what_a_cpu_does(phases_plan: BootPlan, programs: Program
             name,
             counts,
         )
-        # Whoever spins uses the host's CPU, whoever is halted does not.
-        used_s = seen[-1].run_s - seen[0].run_s
-        assert (used_s < 0.2) == (name == "halt"), (name, used_s)
+        used_s[name] = seen[-1].run_s - seen[0].run_s
+    # Whoever spins uses the host's CPU, as much as there is to be had; whoever is halted does not.
+    halted_s = used_s.pop("halt")
+    assert halted_s < 0.2 and min(used_s.values()) > 2 * halted_s, (halted_s, used_s)
 
 
 def test_a_guest_that_ends_while_it_is_looked_at_ends(
@@ -266,9 +268,8 @@ def test_a_livelock_seen_from_outside(livelock: Livelock) -> None:
     spinner = [sample.cpus[1] for sample in livelock.samples]
     assert len({cpu.rip for cpu in spinner}) >= 4
     assert all(cpu.rip >= 0xFFFFFFFF80000000 for cpu in spinner)
-    wall_s = last.host_s - first.host_s
-    assert 0.2 * wall_s < last.cpus[1].run_s - first.cpus[1].run_s <= 1.05 * wall_s
-    assert last.cpus[0].run_s - first.cpus[0].run_s < 0.5 * wall_s
+    holder_s, spinner_s = (last.cpus[cpu].run_s - first.cpus[cpu].run_s for cpu in (0, 1))
+    assert 2 * holder_s < spinner_s <= 1.05 * (last.host_s - first.host_s), (holder_s, spinner_s)
     assert all(sample.running for sample in livelock.samples)
 
 
@@ -314,17 +315,17 @@ def test_a_debugger_reads_the_memory_again_and_again(livelock: Livelock) -> None
 
 def test_sysrq_answers_while_one_cpu_spins(livelock: Livelock) -> None:
     livelock.guest.sysrq("w")
-    said = livelock.console(10, until=b"lru_add_drain_all")
+    said = livelock.console(PATIENCE_S, until=b"lru_add_drain_all")
     assert "sysrq: Show Blocked State" in said
     assert "migrate_vma_setup" in said or "migrate_device_unmap" in said
     livelock.guest.sysrq("l")
-    said = livelock.console(10, until=b"hmm_range_fault")
+    said = livelock.console(PATIENCE_S, until=b"hmm_range_fault")
     assert "sysrq: Show backtrace of all active CPUs" in said
 
 
 def test_the_first_cpu_takes_an_nmi(livelock: Livelock) -> None:
     livelock.guest.inject_nmi()
-    assert "on CPU 0.\n" in livelock.console(10, until=b"Dazed and confused").replace("\r", "")
+    assert "on CPU 0.\n" in livelock.console(PATIENCE_S, until=b"Dazed and confused").replace("\r", "")
 
 
 def test_an_image_of_the_memory_opens_in_a_debugger(livelock: Livelock, tmp_path: Path) -> None:
@@ -380,9 +381,9 @@ def test_a_guest_killed_while_it_is_looked_at(livelock: Livelock, tmp_path: Path
     with pytest.raises(MonitorGone):
         guest.resume()
     with pytest.raises(MonitorGone):
-        guest.save_memory(tmp_path / "memory.zst", Deadline.after(5))
+        guest.save_memory(tmp_path / "memory.zst", Deadline.after(PATIENCE_S))
     with pytest.raises(OSError):
         drgn.Program().set_qemu_qmp(guest.memory_address)
-    *_, end = livelock.read(10, lambda seen: bool(seen) and isinstance(seen[-1], GuestEnded))
+    *_, end = livelock.read(PATIENCE_S, lambda seen: bool(seen) and isinstance(seen[-1], GuestEnded))
     assert isinstance(end, GuestEnded) and end.how == "killed"
     assert not list(Path(tempfile.gettempdir()).glob("hmm-*/qmp"))

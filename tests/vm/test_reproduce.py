@@ -224,7 +224,7 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(newest: Kernels, tmp_
         assert child.poll() is None
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=120)
     assert child.returncode == 130 and "--resume" in err
     assert qemu_of(tmp_path) == []
     (folder,) = tmp_path.iterdir()
