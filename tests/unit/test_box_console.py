@@ -140,42 +140,35 @@ def test_a_line_that_is_closed_is_opened_again(line: Line) -> None:
     console.close()
 
 
+def answer(line: Line, end: socket.socket) -> None:
+    """As a box does whose kernel and getty live."""
+    while True:
+        data = line.got.get()
+        if b"h" in data:
+            end.sendall(b"[  12.3] sysrq: HELP : loglevel(0-9) reboot(b)\r\n")
+        if b"\r" in data:
+            end.sendall(b"\r\nDebian GNU/Linux 13 lab1 ttyS0\r\n\r\nlab1 login: ")
+
+
 def test_who_answers(line: Line) -> None:
     console = opened(tcp=line.where, break_="~B")
-    end = line.end()
-
-    def answer() -> None:
-        while True:
-            data = line.got.get()
-            if b"h" in data:
-                end.sendall(b"[  12.3] sysrq: HELP : loglevel(0-9) reboot(b)\r\n")
-            if b"\r" in data:
-                end.sendall(b"\r\nDebian GNU/Linux 13 lab1 ttyS0\r\n\r\nlab1 login: ")
-
     assert not console.kernel_answers(0.05)
-    threading.Thread(target=answer, daemon=True).start()
+    threading.Thread(target=answer, args=(line, line.end()), daemon=True).start()
     assert console.kernel_answers(5)
     assert console.user_space_answers(5)
     console.close()
 
 
-def test_a_box_whose_kernel_alone_answers(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contact, "_ASK_S", 0.5)
+def test_a_box_that_only_its_network_has_left(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "_ASK_S", 10.0)
     console = opened(tcp=line.where, break_="~B")
-    end = line.end()
-
-    def answer() -> None:
-        while b"~B" not in line.got.get():
-            pass
-        end.sendall(b"[  12.3] sysrq: HELP : loglevel(0-9) reboot(b)\r\n")
-
-    threading.Thread(target=answer, daemon=True).start()
+    threading.Thread(target=answer, args=(line, line.end()), daemon=True).start()
     ssh = Ssh(host="127.0.0.1", port=1)
     switch = CommandSwitch("lab1", Power(cycle=("true",), status=("echo", "it is", "on")))
     signs = contact.signs_of(Box(BoxConfig(name="lab1", ssh=ssh), ssh, console, switch))
-    assert (signs.sshd, signs.kernel, signs.user_space, signs.power) == (False, True, False, True)
-    assert signs.finding == "hang"
-    assert str(signs).endswith("kernel on the console: yes, user space on the console: no, power: yes")
+    assert (signs.sshd, signs.kernel, signs.user_space, signs.power) == (False, True, True, True)
+    assert signs.finding == "network"
+    assert str(signs).endswith("kernel on the console: yes, user space on the console: yes, power: yes")
     console.close()
 
 

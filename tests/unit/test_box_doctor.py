@@ -34,7 +34,6 @@ def test_whose_line_it_is_and_whose_kernels_it_boots(
     (tools / "tee").chmod(0o755)
     (tmp_path / "secure").write_bytes(bytes((6, 0, 0, 0, 1)))
     monkeypatch.setattr(preflight, "SECURE_BOOT", str(tmp_path / "secure"))
-    monkeypatch.setattr(preflight, "_MARK_S", 1.0)
     file = tmp_path / "lab1.yaml"
     with ssh_server(tmp_path, PATH=f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin") as server:
         for name, ok in (("its own", True), ("another", False)):
@@ -46,6 +45,7 @@ def test_whose_line_it_is_and_whose_kernels_it_boots(
                 "folder": str(tmp_path / "box"),
             }
             file.write_text(yaml.safe_dump(box))
+            monkeypatch.setattr(preflight, "_MARK_S", 20.0 if ok else 0.2)
             _, findings = found(capsys, file)
             assert findings["console"]["ok"] is ok, findings["console"]
         assert findings["console"]["detail"] == "what is written to /dev/ttyS0 does not come"
