@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from harness.cache import Cache
+from harness.disk import size_on_disk
 from harness.errors import InfraError, UserError
 from harness.kernel.folder import source_files
 from harness.kernel.git import fetch_git
@@ -76,6 +78,24 @@ def test_what_git_says_on_standard_error_is_no_answer(
     monkeypatch.setenv("GIT_TRACE", "1")
     assert source_files(repository) == names
     assert fetch_git(GitSpec(str(repository), "v1"), cache, Notes(), soon()).path.name == f"git-{commit[:20]}"
+
+
+def test_the_next_commit_is_fetched_as_what_differs(repository: Path, cache: Cache, tmp_path: Path) -> None:
+    def commit(name: str, size: int) -> int:
+        """What the cache has grown by, bytes, when a commit with another random file has been fetched."""
+        (repository / name).write_bytes(random.Random(name).randbytes(size))
+        git(repository, "add", name)
+        git(repository, "commit", "-q", "-m", name)
+        git(repository, "push", "-q", str(bare), "HEAD:main")
+        before = size_on_disk(cache.folder("git"))
+        fetch_git(GitSpec(f"{base}/bare.git", "main"), cache, Notes(), soon())
+        return size_on_disk(cache.folder("git")) - before
+
+    bare = tmp_path / "served/bare.git"
+    git(tmp_path, "clone", "-q", "--bare", str(repository), str(bare))
+    with git_daemon(tmp_path / "served") as base:
+        assert commit("large", 1 << 20) > 1 << 20
+        assert commit("small", 100) < 1 << 18
 
 
 def test_revisions_by_url(repository: Path, cache: Cache, tmp_path: Path) -> None:
