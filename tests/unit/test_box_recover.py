@@ -78,6 +78,16 @@ def test_from_the_gentlest_means_to_the_last(bench: Bench) -> None:
     assert details[2].startswith("cycle: it runs ")
 
 
+def test_a_box_that_comes_up_by_itself_is_not_cycled(bench: Bench) -> None:
+    bench.run.mkdir()
+    bench.switch(f"touch {bench.folder}/cycled")
+    # Too late for whoever waits for another boot.
+    (bench.folder / "tools" / "tee").write_text(f"#!/bin/sh\nrmdir {bench.run}\n")
+    assert bring_back(bench.box, NoBoot(), bench.journal).clean
+    assert bench.told == [("look", False), ("reset over SSH", False), ("look", True)]
+    assert not (bench.folder / "cycled").exists()
+
+
 def test_a_box_that_does_not_let_us_in_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover_module, "_LET_IN_S", 0.1)
     monkeypatch.setattr(recover_module, "_WELL_S", 0.1)

@@ -16,6 +16,8 @@ from harness.target.box.ssh import HostKeyError, NotLetIn
 
 #: A box that is well answers in this time, s.
 _WELL_S = 10.0
+#: Whether it is well by now is no long question, s.
+_NOW_S = 5.0
 #: sshd runs before a box that boots lets anybody in (pam_nologin), s.
 _LET_IN_S = 60.0
 #: After this it must be gone, or the means did nothing, s.
@@ -35,6 +37,11 @@ def bring_back(box: Box, method: BootMethod, journal: Journal, *, used: bool = F
     tried: list[str] = []
     for name, act in _means(box, used):
         try:
+            # It may have been booting, or boot by itself after a panic: no stronger means is needed then.
+            if tried and (well := _well_by_now(box)):
+                method.disarm(box.shell())
+                journal.note("look", f"it came up by itself: it runs {well.release}")
+                return well
             with journal.step(name) as note:
                 found = _wait_for(box, act(note))
                 note.detail = f"{note.detail}{': ' if note.detail else ''}it runs {found.release}"
@@ -104,6 +111,13 @@ def _look(box: Box) -> None:
         found = box.wait_until(lambda running: True, Deadline.after(_LET_IN_S))
     if found and not found.clean:
         raise InfraError(f"it runs {found.release} for a trial")
+
+
+def _well_by_now(box: Box) -> Running | None:
+    with contextlib.suppress(HarnessError):
+        found = box.running(_NOW_S)
+        return found if found.clean else None
+    return None
 
 
 def _reset_over_ssh(box: Box, note: Note) -> Running:
