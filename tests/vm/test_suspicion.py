@@ -37,8 +37,6 @@ pytestmark = pytest.mark.vm
 SCENARIO = load_scenario("trylock-starvation")
 #: A kernel whose own watchdog is too slow to help.
 WATCHDOG_S = 10
-#: Longer than any stall limit used below.
-FROZEN_S = 10.0
 LIMITS = Thresholds.of(SCENARIO.oracle.stall_s, WATCHDOG_S)
 
 
@@ -46,7 +44,7 @@ def watched(
     kernel: BootableKernel,
     folder: Path,
     iterations: int,
-    over: Callable[[list[Observation], Guest], bool],
+    over: Callable[[list[Observation], Guest, Watcher], bool],
     limits: Thresholds = LIMITS,
 ) -> Watcher:
     """Boot and watch until `over` says so or the guest has ended; the record gives the same observations."""
@@ -66,7 +64,7 @@ def watched(
     deadline = Deadline.after(PATIENCE_S)
     with QemuTarget().boot(plan, folder, deadline) as guest:
         while event := guest.next_event(deadline):
-            if over(watcher.observe(event), guest):
+            if over(watcher.observe(event), guest, watcher):
                 break
         guest.stop()
         while event := guest.next_event(Deadline.after(1.0)):
@@ -81,14 +79,14 @@ def suspicions(watcher: Watcher) -> list[Suspicion]:
     return [observation for observation in watcher.observations if isinstance(observation, Suspicion)]
 
 
-def to_the_end(new: list[Observation], guest: Guest) -> bool:
+def to_the_end(new: list[Observation], guest: Guest, watcher: Watcher) -> bool:
     return False
 
 
 def test_a_livelock_is_suspected_where_it_spins(unfixed_kernel: BootableKernel, tmp_path: Path) -> None:
     folder = tmp_path / "guest"
     watcher = watched(
-        unfixed_kernel, folder, 50, lambda new, guest: any(isinstance(seen, Suspicion) for seen in new)
+        unfixed_kernel, folder, 50, lambda new, *rest: any(isinstance(seen, Suspicion) for seen in new)
     )
     (suspicion,) = suspicions(watcher)
     assert suspicion.in_fault_path and suspicion.cpu == SCENARIO.values({})["spinner_cpu"]
@@ -107,36 +105,36 @@ def test_a_guest_that_gets_on_is_never_suspected(base_kernel: BootableKernel, tm
     assert watcher.thresholds.stall_s >= LIMITS.stall_s, "scaled by what the guest measured of its speed"
 
 
-def freeze(guest: Guest) -> None:
+def freeze(guest: Guest, seconds: float) -> None:
     guest.pause()
-    time.sleep(FROZEN_S)
+    time.sleep(seconds)
     guest.resume()
 
 
-def hold_up(guest: Guest) -> None:
+def hold_up(guest: Guest, seconds: float) -> None:
     assert isinstance(guest, QemuGuest)
     os.kill(guest.pid, signal.SIGSTOP)
-    time.sleep(FROZEN_S)
+    time.sleep(seconds)
     os.kill(guest.pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("stop", [freeze, hold_up])
 def test_a_guest_that_was_not_let_run_has_not_stalled(
-    base_kernel: BootableKernel, tmp_path: Path, stop: Callable[[Guest], None]
+    base_kernel: BootableKernel, tmp_path: Path, stop: Callable[[Guest, float], None]
 ) -> None:
     limits = Thresholds(stall_s=2.5, soft_lockup_s=2.0)
-    stopped = False
+    stopped_s = 0.0
 
-    def once(new: list[Observation], guest: Guest) -> bool:
-        nonlocal stopped
+    def once(new: list[Observation], guest: Guest, watcher: Watcher) -> bool:
+        nonlocal stopped_s
         messages = [seen.message for seen in new if isinstance(seen, AgentMessage)]
-        if not stopped and any(isinstance(message, Iteration) for message in messages):
-            stopped = True
-            stop(guest)
+        if not stopped_s and any(isinstance(message, Iteration) for message in messages):
+            stopped_s = 1.5 * watcher.thresholds.stall_s
+            stop(guest, stopped_s)
         return False
 
     watcher = watched(base_kernel, tmp_path / "guest", 20, once, limits)
-    assert stopped and watcher.thresholds.stall_s < FROZEN_S
+    assert stopped_s > watcher.thresholds.stall_s
     assert not suspicions(watcher)
     assert not any(isinstance(seen, Stall) for seen in watcher.observations)
     assert judge(watcher.observations, SCENARIO.judge_by()).kind is OutcomeKind.COMPLETED
