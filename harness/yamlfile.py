@@ -27,6 +27,8 @@ _DEEPEST = 40
 _SHOWN = 60
 #: Words since YAML 1.2; PyYAML still takes them for true and false.
 _WORDS = frozenset({"on", "off", "yes", "no"})
+#: So is a PCI address for a number, of base 60.
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
@@ -136,6 +138,8 @@ def _build(
 def _construct(loader: _Loader, node: yaml.Node, where: _Loc, errors: list[tuple[int, str]]) -> Any:
     """The value of a scalar or key; with an error its text."""
     if node.tag == "tag:yaml.org,2002:bool" and str(node.value).lower() in _WORDS:
+        return node.value
+    if node.tag in _NUMBERS and ":" in node.value:
         return node.value
     try:
         return loader.construct_object(node, deep=True)

@@ -314,7 +314,7 @@ def test_box_takes_the_place_of_a_machine() -> None:
 
 def test_a_target_that_is_qemu_lends_a_device_of_this_machine(tmp_path: Path) -> None:
     file = tmp_path / "gpu.yaml"
-    file.write_text('qemu:\n  vfio: "0000:03:00.0"\n  userland: system\n')
+    file.write_text("qemu:\n  vfio: 0000:03:00.0\n  userland: system\n")
     arguments = parser().parse_args(["run", "--kernel", "base", "--target", str(file)])
     experiment = experiment_from(arguments, load_experiment("linux-7"))
     assert (experiment.target, experiment.boot.machine) == ("", "q35")
