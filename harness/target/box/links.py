@@ -18,6 +18,8 @@ from harness.target.box.config import Console, host_and_port
 from harness.target.box.telnet import BREAK, Negotiation, escaped
 
 _CONNECT_S = 10.0
+#: What netconsole may send before it is read, bytes.
+_BURST = 4 << 20
 
 
 class Link(Protocol):
@@ -157,6 +159,8 @@ class _Netconsole(_Plain):
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with contextlib.ExitStack() as stack:
             stack.callback(self._socket.close)
+            # A kernel sends all that it has said so far at once; the system may give less.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BURST)
             self._socket.bind(where)
             stack.pop_all()
 

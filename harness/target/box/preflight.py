@@ -199,7 +199,10 @@ def _console(box: Box, shell: Shell) -> Finding:
             f"what is written to {place} comes back" if there else f"what is written to {place} does not come"
         )
 
-    return _look("console", ask, "is it this box's line, at its speed (`baud`), on this `device`?")
+    mend = "is it this box's line, at its speed (`baud`), on this `device`?"
+    if config.netconsole:
+        mend = "its own kernel must send, too: modprobe netconsole netconsole=@/DEVICE,PORT@THIS_MACHINE/"
+    return _look("console", ask, mend)
 
 
 def _soon() -> Deadline:
