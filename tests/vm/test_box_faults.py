@@ -25,6 +25,7 @@ from harness.target.cmdline import KernelParameters, trial_arguments
 from harness.target.protocol import AgentLine, BootPlan, GuestEnded
 from tests.vm.box.box import Box, Installed
 from tests.vm.box.image import PARTITION_AT
+from tests.vm.box.unplugged import BOOTING, unplugged
 
 pytestmark = [pytest.mark.box, pytest.mark.vm]
 
@@ -128,37 +129,18 @@ def test_a_trial_outlives_its_connections(box: Box, kernel: Path, init: Path, tm
     assert trial.has("silence", "power: yes"), "whoever pulled the cable left the power on"
 
 
-@contextlib.contextmanager
-def off_the_network(box: Box, booted: int) -> Iterator[None]:
-    """Until the boot after so many. The switch fails when it is asked, and the first time it is to act."""
-
-    def watch() -> None:
-        while box.console.count("Booting `") == booted and not over.wait(0.2):
-            pass
-        box.tell("plug", "ssh")
-
-    box.tell("pull", "ssh")
-    over = threading.Event()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    box.tell("power-fails", "2")
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-
-
 def test_a_box_off_the_network_is_power_cycled_and_one_that_reboots_is_lost(
     box: Box, kernel: Path, init: Path, tmp_path: Path
 ) -> None:
     # Without a line for SysRq, only the switch is left, and that fails once.
     target_file = box.write_target("no-console.yaml", console=None)
-    before = box.console.count("Booting `")
+    before = box.console.count(BOOTING)
     with on_the_box(target_file) as target:
-        with off_the_network(box, before):
+        with unplugged(box):
+            # It fails when it is asked, and the first time it is to act.
+            box.tell("power-fails", "2")
             target.put_right(tmp_path / "found")
-        assert box.console.count("Booting `") > before
+        assert box.console.count(BOOTING) > before
         assert "attempt 2" in (tmp_path / "found" / STEPS).read_text(), "the switch failed once"
         plan = plan_of(kernel, init, tmp_path, 10000)
         trial = carried_out(target, plan, tmp_path / "trial", {5: lambda: box.tell("reset")})

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import Preempt, load_experiment
-from harness.experiment.kernels import get_tree, make_kernel
+from harness.config import BootConfig, Preempt, load_experiment
+from harness.experiment.kernels import BootableKernel, get_tree, make_kernel
 from harness.experiment.options import Workshop
 from harness.experiment.stage import set_stage
-from harness.experiment.trial import TESTS, TrialPlan, run_trial
+from harness.experiment.trial import TESTS, Stage, TrialPlan, run_trial
 from harness.results.runfolder import TrialResult
 from harness.scenario.catalogue import Needs, Value, load_scenario
 from harness.target.machine import pick_machine
@@ -34,30 +34,35 @@ def userland(workshop: Workshop) -> Path:
     return IGT.at(workshop.cache)
 
 
-def trial(
-    workshop: Workshop, folder: Path, userland: Path, name: str, preempt: Preempt, **given: Value
-) -> TrialResult:
-    """A trial on one of the experiment's kernels, with the fragment `box`."""
+def plan_of(kernel: BootableKernel, boot: BootConfig, stage: Stage, **given: Value) -> TrialPlan:
+    """A trial of the scenario."""
     scenario = load_scenario("xe-system-allocator")
     scenario = scenario.model_copy(update={"needs": Needs(cpus=2, preempt=scenario.needs.preempt)})
-    config = EXPERIMENT.kernels[name].model_copy(update={"fragments": ("box",)})
-    machine = pick_machine("q35")  # as with a GPU
-    kernel = make_kernel(get_tree(EXPERIMENT.tree, workshop), config, (), machine, workshop)
-    boot = EXPERIMENT.boot.model_copy(update={"preempt": preempt})
-    qemu = EXPERIMENT.qemu.model_copy(update={"userland": str(userland)})
-    plan = TrialPlan(
-        arm=name,
+    return TrialPlan(
+        arm="igt",
         index=1,
         seed=1,
         scenario=scenario,
         values=scenario.values(given),
         kernel=kernel,
         boot=boot,
-        stage=set_stage(boot, machine, kernel.build, workshop, qemu),
+        stage=stage,
         timeout_s=120,
         command="none",
     )
-    return run_trial(plan, folder)
+
+
+def trial(
+    workshop: Workshop, folder: Path, userland: Path, name: str, preempt: Preempt, **given: Value
+) -> TrialResult:
+    """One in a guest, on one of the experiment's kernels, with the fragment `box`."""
+    config = EXPERIMENT.kernels[name].model_copy(update={"fragments": ("box",)})
+    machine = pick_machine("q35")  # as with a GPU
+    kernel = make_kernel(get_tree(EXPERIMENT.tree, workshop), config, (), machine, workshop)
+    boot = EXPERIMENT.boot.model_copy(update={"preempt": preempt})
+    qemu = EXPERIMENT.qemu.model_copy(update={"userland": str(userland)})
+    stage = set_stage(boot, machine, kernel.build, workshop, qemu)
+    return run_trial(plan_of(kernel, boot, stage, **given), folder)
 
 
 def test_tests_are_skipped_beside_churn_on_a_fixed_kernel(
