@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from typing import Any
 from harness.deadline import Deadline
 from harness.diagnose.diagnosis import Diagnosis, diagnose
 from harness.diagnose.facts import TaskFact
-from harness.diagnose.image import UNREADABLE, SymbolFiles, open_live
+from harness.diagnose.image import UNREADABLE, SymbolFiles, open_live, open_vmcore
 from harness.diagnose.read import read_all_stacks
 from harness.diagnose.svg import cycle_svg
 from harness.diagnose.text import cycle_text
 from harness.disk import disk_errors, write_atomically
 from harness.errors import HarnessError
 from harness.interrupts import interrupts_deferred
-from harness.target.protocol import ConsoleData, Guest, GuestEnded, Registers, Sample
+from harness.target.protocol import Guest, GuestEnded, Registers, Sample
 from harness.target.recording import CONSOLE, replay
 from harness.watch.histogram import histogram, histogram_text
 from harness.watch.symbols import SymbolTable
@@ -29,6 +29,8 @@ from harness.watch.symbols import SymbolTable
 #: In a trial's folder.
 FOLDER = "evidence"
 MANIFEST = "evidence.json"
+#: In there: what a box's kdump left.
+VMCORE = "vmcore"
 #: What drivers/tty/sysrq.c prints before the answer to a key.
 _SYSRQ = {
     "l": b"sysrq: Show backtrace of all active CPUs",
@@ -131,22 +133,38 @@ def collect(
     folder = trial / FOLDER
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        console = (trial / CONSOLE).stat().st_size if (trial / CONSOLE).is_file() else 0
+        console = _size(trial / CONSOLE)
     collector = _Collector(folder)
     if guest.capabilities.memory_image:
         diagnosis = _memory(guest, collector, symbols, diagnosis, limits)
     if diagnosis:
-        found = diagnosis
-        collector.write("diagnosis.json", lambda: json.dumps(found.as_json(), ensure_ascii=False) + "\n")
-        collector.write("cycle.txt", lambda: "\n".join(cycle_text(found)) + "\n")
-        collector.write("cycle.svg", lambda: cycle_svg(found))
+        for name, content in _told(diagnosis).items():
+            collector.write(name, content)
     if guest.capabilities.vcpu_samples:
         samples = (event for event in replay(trial) if isinstance(event, Sample) and event.host_s >= since_s)
         collector.write("samples.txt", lambda: histogram_text(histogram(samples, table)))
-    _answers(guest, collector, limits)
+    _answers(guest, collector, trial / CONSOLE, limits)
     manifest = Manifest(tuple(collector.pieces), console, round(time.monotonic() - begin, 4))
     write_atomically(folder / MANIFEST, json.dumps(manifest.as_json(), indent=2).encode() + b"\n")
     return manifest
+
+
+def add_dumps(trial: Path, symbols: SymbolFiles) -> None:
+    """Say in `trial/evidence/` who waits for whom in the dump that kdump left there, if one can be read."""
+    folder = trial / FOLDER
+    for path in sorted((folder / VMCORE).glob("*")):
+        with suppress(HarnessError, *UNREADABLE), open_vmcore(path, symbols) as image:
+            for name, content in _told(diagnose(image)).items():
+                write_atomically(folder / name, content().encode())
+
+
+def _told(diagnosis: Diagnosis) -> dict[str, Callable[[], str]]:
+    """The files that a diagnosis is told in."""
+    return {
+        "diagnosis.json": lambda: json.dumps(diagnosis.as_json(), ensure_ascii=False) + "\n",
+        "cycle.txt": lambda: "\n".join(cycle_text(diagnosis)) + "\n",
+        "cycle.svg": lambda: cycle_svg(diagnosis),
+    }
 
 
 def _memory(
@@ -181,29 +199,41 @@ def _memory(
     return fresh[0] if fresh else diagnosis
 
 
-def _answers(guest: Guest, collector: _Collector, limits: Limits) -> None:
+def _answers(guest: Guest, collector: _Collector, console: Path, limits: Limits) -> None:
     """The longest answer last: a key that comes while the guest still prints is lost."""
     if guest.capabilities.nmi:
         with collector.piece("nmi") as note:
+            begin = _size(console)
             guest.inject_nmi()
-            _wait(guest, _NMI_SAYS, note, limits)
+            _wait(guest, console, begin, _NMI_SAYS, note, limits)
     for key, says in _SYSRQ.items():
         with collector.piece(f"sysrq-{key}") as note:
+            begin = _size(console)
             guest.sysrq(key)
-            _wait(guest, says, note, limits)
+            _wait(guest, console, begin, says, note, limits)
 
 
-def _wait(guest: Guest, says: bytes, note: _Note, limits: Limits) -> None:
-    """Read the console until it has said this and is silent again. The answer itself is in console.log."""
+def _wait(guest: Guest, console: Path, begin: int, says: bytes, note: _Note, limits: Limits) -> None:
+    """Wait until the console's record says this from `begin` on, and nothing more is added to it.
+
+    What the agent has to say may be over by then: a box that it ran on still answers.
+    """
     deadline = Deadline.after(limits.answer_s)
     heard = b""
     last = time.monotonic()
     while not deadline.expired:
-        event = guest.next_event(deadline.sooner(limits.quiet_s))
-        if isinstance(event, ConsoleData):
-            heard += event.data
+        pause = deadline.sooner(limits.quiet_s)
+        event = guest.next_event(pause)
+        if isinstance(event, GuestEnded) and event.how != "exited":
+            break
+        if event is None:
+            time.sleep(pause.remaining)
+        if _size(console) > begin + len(heard):
+            with console.open("rb") as record:
+                record.seek(begin + len(heard))
+                heard += record.read()
             last = time.monotonic()
-        elif isinstance(event, GuestEnded) or (says in heard and time.monotonic() - last >= limits.quiet_s):
+        elif says in heard and time.monotonic() - last >= limits.quiet_s:
             break
     note.there = says in heard
     note.size = len(heard)
@@ -211,6 +241,10 @@ def _wait(guest: Guest, says: bytes, note: _Note, limits: Limits) -> None:
     note.why = (
         f"in console.log{cut}" if note.there else f"the guest did not answer within {limits.answer_s:g} s"
     )
+
+
+def _size(console: Path) -> int:
+    return console.stat().st_size if console.is_file() else 0
 
 
 def _image(guest: Guest, collector: _Collector, limits: Limits) -> None:

@@ -16,7 +16,7 @@ from harness.cache import digest
 from harness.config import BootConfig, Experiment
 from harness.deadline import Deadline
 from harness.diagnose.elf import read_elf
-from harness.diagnose.evidence import Limits, collect
+from harness.diagnose.evidence import Limits, add_dumps, collect
 from harness.diagnose.image import SymbolFiles
 from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError
@@ -256,6 +256,8 @@ def _run(plan: TrialPlan, boot: BootPlan, folder: Path) -> tuple[Observed, Outco
         guest.stop()
         while guest.next_event(Deadline.after(1.0)):
             pass  # recorded, as evidence
+    if plan.stage.box:
+        add_dumps(folder, plan.symbols())
     return observed, outcome, guest.steps
 
 

@@ -11,8 +11,9 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.cache import Cache, digest
@@ -27,6 +28,7 @@ PROGRAMS = (
     *(f"usr/bin/{name}" for name in ("igt_runner", "igt_results", "dash")),
     *(f"{TESTS}/{name}" for name in ("xe_exec_system_allocator", "meta_test")),
 )
+DUMPERS = ("usr/bin/makedumpfile",)
 LIMIT_S = 300.0
 
 
@@ -72,10 +74,10 @@ class System:
         return apt.download_all(self.packages, deadline)
 
 
-def _keep_igt(whole: Path, target: Path, deadline: Deadline) -> None:
-    """Copy the programs, their libraries and what loads them; folders as the whole system has them."""
+def _keep_programs(programs: Sequence[str], whole: Path, target: Path, deadline: Deadline) -> None:
+    """Copy programs, their libraries and what loads them; folders as the whole system has them."""
     libraries = next((whole / "usr" / "lib").glob("*-linux-gnu"))
-    wanted, found = [*PROGRAMS], set[str]()
+    wanted, found = [*programs], set[str]()
     while wanted:
         path = wanted.pop()
         found.add(path)
@@ -90,6 +92,11 @@ def _keep_igt(whole: Path, target: Path, deadline: Deadline) -> None:
         shutil.copy(whole / path, target / path)
     for name in ("bin", "lib", "lib64"):
         (target / name).symlink_to(f"usr/{name}")
+
+
+def _keep_igt(whole: Path, target: Path, deadline: Deadline) -> None:
+    """IGT, with a shell and a list of the tests that are there."""
+    _keep_programs(PROGRAMS, whole, target, deadline)
     (target / "usr" / "bin" / "sh").symlink_to("dash")
     names = [Path(path).name for path in PROGRAMS if path.startswith(TESTS)]
     (target / TESTS / "test-list.txt").write_text(f"TESTLIST\n{' '.join(names)}\nEND TESTLIST\n")
@@ -114,5 +121,6 @@ def _keep_kernel(whole: Path, target: Path, deadline: Deadline) -> None:
 
 IGT = System("igt", "testing", ("igt-gpu-tools", "igt-gpu-tools-tests", "dash"), _keep_igt)
 PYTHON = System("python", "testing", ("python3", "base-files"), _keep_all)
+MAKEDUMPFILE = System("makedumpfile", "testing", ("makedumpfile",), partial(_keep_programs, DUMPERS))
 #: Whatever this machine's release installs.
 KERNEL = System("kernel", "", ("linux-image-amd64",), _keep_kernel)

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path, PurePosixPath
 
 from harness.deadline import Deadline
+from harness.diagnose.evidence import VMCORE
 from harness.disk import disk_errors, write_atomically
 from harness.errors import InfraError
 from harness.target.box.journal import Journal
@@ -15,6 +16,8 @@ from harness.target.box.machine import Box
 #: Where the kernel and systemd leave what pstore kept.
 _PSTORE = ("/sys/fs/pstore", "/var/lib/systemd/pstore")
 _ASK_S = 20.0
+#: A larger dump stays on the box, bytes; a smaller one is fetched in that time, s.
+_DUMP_BYTES, _DUMP_S = 1 << 30, 600.0
 
 
 def kernel_log(box: Box, boot_id: str, folder: Path, journal: Journal) -> None:
@@ -35,7 +38,7 @@ def left_behind(box: Box) -> frozenset[str]:
 
 
 def survivors(box: Box, before: frozenset[str], folder: Path, journal: Journal) -> None:
-    """What is there that was not before: pstore's files are fetched, kdump's named.
+    """What is there that was not before: pstore's files are fetched, and kdump's that are not too large.
 
     pstore has little room: what was fetched from the kernel's own place is removed there.
     """
@@ -44,17 +47,30 @@ def survivors(box: Box, before: frozenset[str], folder: Path, journal: Journal) 
         new = sorted(left_behind(box) - before)
         kept = [name for name in new if name.startswith(_PSTORE)]
         for name in kept:
-            target = folder / "pstore" / PurePosixPath(name).name
-            with disk_errors(target):
-                target.parent.mkdir(exist_ok=True)
-            box.shell().fetch(name, target, Deadline.after(_ASK_S))
+            _fetch(box, name, folder / "pstore", Deadline.after(_ASK_S))
             if name.startswith(_PSTORE[0]):
                 box.shell().run(["rm", "-f", name], Deadline.after(_ASK_S))
         note.detail = f"{len(kept)} files" if kept else "nothing"
-    if box.config.vmcore:
-        dumps = [name for name in new if name.startswith(box.config.vmcore)]
-        where = f"{box.ssh.user}@{box.ssh.host}"
-        hints = [
-            f"scp -P {box.ssh.port} {where}:{shlex.quote(name)} . && hmm-harness diagnose" for name in dumps
-        ]
-        journal.note("vmcore", "; ".join(hints) or "none", ok=bool(dumps))
+    vmcore = box.config.vmcore
+    if vmcore:
+        with journal.attempt("vmcore") as note:
+            dumps = [name for name in new if name.startswith(f"{vmcore.rstrip('/')}/")]
+            note.ok = bool(dumps)
+            note.detail = "; ".join(_dump(box, name, folder / VMCORE) for name in dumps) or "none"
+
+
+def _dump(box: Box, name: str, folder: Path) -> str:
+    """Fetch a dump, unless it is too large; says which it was."""
+    size = int(box.shell().run(["stat", "-c", "%s", name], Deadline.after(_ASK_S)).out)
+    if size > _DUMP_BYTES:
+        where = shlex.quote(f"{box.ssh.user}@{box.ssh.host}:{shlex.quote(name)}")
+        return f"{size >> 20} MiB, left there: scp -P {box.ssh.port} {where} . && hmm-harness diagnose"
+    _fetch(box, name, folder, Deadline.after(_DUMP_S))
+    return f"{name}, {size >> 20} MiB"
+
+
+def _fetch(box: Box, name: str, folder: Path, deadline: Deadline) -> None:
+    target = folder / PurePosixPath(name).name
+    with disk_errors(target):
+        folder.mkdir(exist_ok=True)
+    box.shell().fetch(name, target, deadline)

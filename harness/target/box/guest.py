@@ -14,6 +14,7 @@ from harness.target.box.bootmethod import BootMethod
 from harness.target.box.contact import Finding, signs_of
 from harness.target.box.install import agent_folder, check_build
 from harness.target.box.journal import Journal
+from harness.target.box.kdump import check_loaded
 from harness.target.box.kernellog import KernelLog
 from harness.target.box.machine import RUN_FOLDER, Box, Running
 from harness.target.box.ssh import Shell, Silent, Unreachable
@@ -65,6 +66,8 @@ class BoxGuest:
         self._examined = False
         #: Of the test kernel, once it runs.
         self.boot_id = ""
+        #: A crash of it leaves a dump.
+        self.dumps = False
         self._pid = ""
         #: Silence is the guest's own doing, as far as is known.
         self._audible = True
@@ -205,6 +208,10 @@ class BoxGuest:
         shell = self._box.shell()
         with self._journal.step("kernel") as note:
             note.detail = check_build(self._box, self._plan.build_id)
+        if self._box.config.vmcore:
+            with self._journal.attempt("kdump") as note:
+                note.detail = check_loaded(shell)
+                self.dumps = True
         with self._journal.step("agent") as note:
             # What the distribution sets at boot must not keep the kernel's reports off the console.
             shell.run(["tee", "/proc/sys/kernel/printk"], _soon(), send=b"7\n")

@@ -192,7 +192,8 @@ def _console(box: Box, shell: Shell) -> Finding:
 
     def ask() -> tuple[bool, str]:
         def write() -> None:
-            shell.run(["tee", place], _soon(), send=f"<4>{mark}\r\n".encode())
+            # A kernel that was told to be quiet still says what is worse than an error.
+            shell.run(["tee", place], _soon(), send=f"<1>{mark}\r\n".encode())
 
         there = console.answers(write, mark.encode(), _MARK_S)
         return there, (

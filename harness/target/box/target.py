@@ -18,10 +18,12 @@ from harness.target.box.config import BoxConfig
 from harness.target.box.guest import BoxGuest, capabilities_of
 from harness.target.box.install import install, kernel_path
 from harness.target.box.journal import Journal
+from harness.target.box.kdump import dump
 from harness.target.box.machine import TOKEN
 from harness.target.box.opened import held_box
 from harness.target.box.recover import bring_back, let_go
 from harness.target.protocol import BootPlan, Capabilities, Guest
+from harness.target.recording import CONSOLE
 
 #: Beside its boot: to find it, to put it right, to copy everything, s.
 _AROUND_S = 60.0
@@ -109,9 +111,11 @@ class BoxTarget:
         guest.close()
         evidence = folder / FOLDER
         wanted = evidence.is_dir()
+        dumped = False
         if wanted:
             kernel_log(self.box, guest.boot_id, evidence, journal)
-        bring_back(self.box, self._method, journal, used=True)
+            dumped = guest.dumps and dump(self.box, folder / CONSOLE, journal)
+        bring_back(self.box, self._method, journal, used=not dumped)
         if wanted:
             survivors(self.box, before, evidence, journal)
 
