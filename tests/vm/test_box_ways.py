@@ -101,6 +101,7 @@ def test_a_panic_is_heard_by_netconsole_and_its_last_words_are_fetched_from_psto
         assert said(client, "sudo -n find /sys/fs/pstore -type f") == "", "there is room again"
 
 
+@pytest.mark.nightly
 def test_igts_tests_of_xe_are_skipped_on_the_box_with_igts_reason(
     box: Box, linux_6_12: Kernels, workshop: Workshop, tmp_path: Path
 ) -> None:
