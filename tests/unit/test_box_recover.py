@@ -16,6 +16,7 @@ from harness.target.box import recover as recover_module
 from harness.target.box.bootmethod import NoBoot
 from harness.target.box.config import Boot, BoxConfig, Power
 from harness.target.box.journal import Journal
+from harness.target.box.kdump import check_loaded, dump
 from harness.target.box.machine import Box
 from harness.target.box.power import CommandSwitch
 from harness.target.box.recover import bring_back, let_go
@@ -124,3 +125,16 @@ def test_a_box_that_does_not_come_back(bench: Bench) -> None:
     )
     assert "--resume" in caught.value.hint
     shutil.rmtree(bench.run)
+
+
+def test_a_crash_that_is_dumped_is_a_way_back(bench: Bench) -> None:
+    console = bench.folder / "console.log"
+    asked = bench.folder / "asked"
+    for said, keys in ("", "/proc/sysrq-trigger c\n"), ("Kernel panic - not syncing: sysrq\n", ""):
+        asked.write_text("")
+        console.write_text(said)
+        assert dump(bench.box, console, bench.journal)
+        assert asked.read_text() == keys, "a kernel that has panicked dumps already"
+    assert bench.told == [("dump", True)] * 2
+    with pytest.raises(InfraError, match="no kernel lies ready"):
+        check_loaded(bench.box.shell())

@@ -24,7 +24,7 @@ from tests.vm.box.box import Box
 from tests.vm.box.kdump import DUMPS, RESERVED, install_kdump
 from tests.vm.box.login import login, said
 from tests.vm.box.newer import install_igt
-from tests.vm.box.unplugged import BOOTING
+from tests.vm.box.unplugged import BOOTING, unplugged
 from tests.vm.conftest import BOXED, Kernels, harness
 from tests.vm.test_box_runs import steps
 from tests.vm.test_igt_trial import plan_of
@@ -58,6 +58,24 @@ def test_kexec_boots_a_kernel_and_what_resets_the_box_brings_its_own_back(
     # GRUB has booted once, on the way back: what the box always boots.
     seen = box.console.split(BOOTING)[booted + 1 :]
     assert len(seen) == 1 and seen[0].startswith("Debian"), [part[:40] for part in seen]
+    with login(box) as client:
+        assert "hmm_box" not in said(client, "cat /proc/cmdline")
+
+
+@pytest.mark.nightly
+def test_sysrq_over_the_line_brings_a_box_back_from_a_hang(
+    box: Box, linux_6_12: Kernels, tmp_path: Path
+) -> None:
+    target = box.write_target("no-switch.yaml", power=None)
+    # The last answer of the kernel that hangs: from then on, SSH is no way back.
+    with unplugged(box, once="sysrq: Show State"):
+        words = ("run", "--experiment", "linux-6.12", *BOXED, "--kernel", "trylock")
+        ran = harness(*words, "--target", str(target), "--json", out=tmp_path, timeout=RUN_S)
+    assert ran.out, ran.err
+    assert ran.json["is_bug"], ran.out
+    (trial,) = tmp_path.glob("*/trials/*")
+    done = steps(trial)
+    assert not done["reset over SSH"]["ok"] and done["sysrq b"]["ok"], done
     with login(box) as client:
         assert "hmm_box" not in said(client, "cat /proc/cmdline")
 

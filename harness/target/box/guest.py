@@ -66,8 +66,8 @@ class BoxGuest:
         self._examined = False
         #: Of the test kernel, once it runs.
         self.boot_id = ""
-        #: A crash of it leaves a dump.
-        self.dumps = False
+        self._dumps = False
+        self._exited = False
         self._pid = ""
         #: Silence is the guest's own doing, as far as is known.
         self._audible = True
@@ -99,6 +99,11 @@ class BoxGuest:
     def steps(self) -> tuple[MachineStep, ...]:
         """See `Guest.steps`."""
         return self._journal.steps
+
+    @property
+    def worth_a_dump(self) -> bool:
+        """Whether a crash leaves a dump, and the plan was not carried out to its end."""
+        return self._dumps and not self._exited
 
     def next_event(self, deadline: Deadline) -> RawEvent | None:
         """See `Guest.next_event`."""
@@ -165,6 +170,7 @@ class BoxGuest:
             shell = self._bring_up(before)
             if shell:
                 how = self._listen(shell)
+                self._exited = how == "exited"
         except (_Lost, Unreachable) as lost:
             how, why = "lost", lost.message
         except HarnessError as error:
@@ -211,7 +217,7 @@ class BoxGuest:
         if self._box.config.vmcore:
             with self._journal.attempt("kdump") as note:
                 note.detail = check_loaded(shell)
-                self.dumps = True
+                self._dumps = True
         with self._journal.step("agent") as note:
             # What the distribution sets at boot must not keep the kernel's reports off the console.
             shell.run(["tee", "/proc/sys/kernel/printk"], _soon(), send=b"7\n")

@@ -114,7 +114,7 @@ class BoxTarget:
         dumped = False
         if wanted:
             kernel_log(self.box, guest.boot_id, evidence, journal)
-            dumped = guest.dumps and dump(self.box, folder / CONSOLE, journal)
+            dumped = guest.worth_a_dump and dump(self.box, folder / CONSOLE, journal)
         bring_back(self.box, self._method, journal, used=not dumped)
         if wanted:
             survivors(self.box, before, evidence, journal)

@@ -25,11 +25,12 @@ def unplugged(box: Box, once: str = "") -> Iterator[None]:
     def watch() -> None:
         if once:
             wait_for(once, said)
-            box.tell("pull", "ssh")
+        booted = box.console.count(BOOTING)
+        box.tell("pull", "ssh")
         wait_for(BOOTING, booted)
         box.tell("plug", "ssh")
 
-    said, booted = box.console.count(once), box.console.count(BOOTING)
+    said = box.console.count(once)
     if not once:
         box.tell("pull", "ssh")
     watcher = threading.Thread(target=watch)
