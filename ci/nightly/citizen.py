@@ -54,7 +54,7 @@ LOCKDEP_IS_ON = re.compile(r"debug_locks: +1$", re.M)
 RESTARTS = "reboot: Restarting system"
 #: A guest that a scenario's limits are too tight for is slow, not ill.
 WELL = frozenset({OutcomeKind.COMPLETED, OutcomeKind.NOT_EXERCISED, OutcomeKind.STARVED})
-LIMIT_S = 1500.0
+LIMIT_S = 3000.0
 #: It boots ten times as slowly as another guest.
 HELLO_S = 600.0
 #: KASAN keeps a ninth of the memory, and what is freed for a while.
