@@ -91,7 +91,7 @@ class Farm:
     caches: list[Path]
 
     def blobs(self) -> list[dict[str, int]]:
-        """What each worker has been sent, by content, and which file that is: a use changes its times, a copy makes another."""
+        """What each worker has been sent, by content, and which file it is; a use changes its times."""
         return [
             {path.name: path.stat().st_ino for path in cache.glob("hmm-harness/fetched/blobs/*")}
             for cache in self.caches
