@@ -10,7 +10,6 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "churn.h"
 
@@ -20,7 +19,6 @@
 
 #define READ_WRITE	(PROT_READ | PROT_WRITE)
 #define ANONYMOUS	(MAP_PRIVATE | MAP_ANONYMOUS)
-#define MAX_TRIES	200
 
 /* Some pages of a block. */
 struct part {
@@ -36,28 +34,11 @@ static size_t block_length(void)
 	return BLOCK_PAGES * page_size;
 }
 
-/* Whether to try again: a machine that wants memory has some in a moment. */
-static bool short_of_memory(unsigned int *tries)
-{
-	return errno == ENOMEM && ++*tries < MAX_TRIES && !usleep(10000);
-}
-
-static bool map(char *place, size_t length, int protection, int flags)
-{
-	unsigned int tries = 0;
-
-	do {
-		if (mmap(place, length, protection,
-			 ANONYMOUS | MAP_FIXED | flags, -1, 0) == place)
-			return true;
-	} while (short_of_memory(&tries));
-	return false;
-}
-
 /* Nobody else's mapping may come to lie in the arena. */
 static bool reserve(char *place, size_t length)
 {
-	return map(place, length, PROT_NONE, MAP_NORESERVE);
+	return mmap(place, length, PROT_NONE, ANONYMOUS | MAP_NORESERVE |
+		    MAP_FIXED, -1, 0) == place;
 }
 
 static enum churn_result fails(const char *what)
@@ -66,24 +47,6 @@ static enum churn_result fails(const char *what)
 		     (unsigned long long)churn_self.number);
 	churn_fails(EXIT_ENVIRONMENT);
 	return RESULT_FAILED;
-}
-
-/* No other thread may find a block that is not there, and call its content lost. */
-[[gnu::noreturn]] static void block_gone(const char *what)
-{
-	fails(what);
-	_exit(EXIT_ENVIRONMENT);
-}
-
-static bool protect(char *place, size_t length, int protection)
-{
-	unsigned int tries = 0;
-
-	do {
-		if (!mprotect(place, length, protection))
-			return true;
-	} while (short_of_memory(&tries));
-	return false;
 }
 
 /* EINVAL: a kernel without huge pages. */
@@ -327,9 +290,10 @@ enum churn_result churn_unmap(struct churner *self)
 		result = fails("munmap");
 	/* The hole is there to be seen. */
 	sched_yield();
-	if (!map(part.memory, part.length, READ_WRITE, 0))
-		block_gone("mmap");
-	if (!advise(part.block))
+	if (mmap(part.memory, part.length, READ_WRITE, ANONYMOUS | MAP_FIXED,
+		 -1, 0) != part.memory)
+		result = fails("mmap");
+	else if (!advise(part.block))
 		result = fails("madvise");
 	is_zero(&part);
 	give_back(&part);
@@ -351,20 +315,20 @@ enum churn_result churn_protect(struct churner *self)
 	struct part part = take(self);
 	enum churn_result result = RESULT_DONE;
 
-	if (!protect(part.memory, part.length, PROT_READ))
+	if (mprotect(part.memory, part.length, PROT_READ))
 		result = fails("mprotect");
 	else if (allowed(&part, true))
 		result = RESULT_FAILED;
 	else
 		result = check_part(self, &part);
 	if (result == RESULT_DONE && churn_random(self) & 1) {
-		if (!protect(part.memory, part.length, PROT_NONE))
+		if (mprotect(part.memory, part.length, PROT_NONE))
 			result = fails("mprotect");
 		else if (allowed(&part, false))
 			result = RESULT_FAILED;
 	}
-	if (!protect(part.memory, part.length, READ_WRITE))
-		block_gone("mprotect");
+	if (mprotect(part.memory, part.length, READ_WRITE))
+		result = fails("mprotect");
 	if (result == RESULT_DONE)
 		result = check_part(self, &part);
 	give_back(&part);
@@ -374,7 +338,6 @@ enum churn_result churn_protect(struct churner *self)
 /*
  * The place to which nothing could be moved may have lost its reservation.
  * EFAULT: more than one mapping, which kernels before 6.17 do not move at once.
- * Later ones may have moved some of them when memory ran out.
  */
 static enum churn_result not_moved(char *place)
 {
@@ -383,9 +346,7 @@ static enum churn_result not_moved(char *place)
 	if (!reserve(place, block_length()))
 		return fails("mmap");
 	errno = error;
-	if (error != EFAULT)
-		block_gone("mremap");
-	return RESULT_REFUSED;
+	return error == EFAULT ? RESULT_REFUSED : fails("mremap");
 }
 
 static enum churn_result move(struct churner *self, struct churn_block *block)
@@ -437,7 +398,7 @@ static enum churn_result move_part(struct churner *self, struct part *part)
 		result = RESULT_FAILED;
 	if (mremap(away, part->length, part->length, flags, part->memory) !=
 	    part->memory)
-		block_gone("mremap");
+		result = fails("mremap");
 	if (!reserve(churn_self.scratch, block_length()))
 		result = fails("mmap");
 	return result;
