@@ -181,9 +181,7 @@ class Session:
         """A finding with the command that finds its commit, and with what that came to if it is run."""
         cell = next(each for each in self._cells if each.series == finding.series)
         tree = self._setting.night.trees[cell.tree]
-        words, why_not = bisection(finding, cell, tree, self._setting.places)
-        if words and self._setting.night.target != QEMU:
-            words, why_not = [], "bisect runs in QEMU, and this was seen on a box"
+        words, why_not = bisection(finding, cell, tree, self._setting.night.target, self._setting.places)
         command = command_line([program(), *words]) if words else ""
         said = ""
         if words and run_it:

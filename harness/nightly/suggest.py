@@ -8,20 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.config import GitTree
-from harness.nightly.model import NightTree
+from harness.nightly.model import QEMU, NightTree
 from harness.results.night import Finding, NightCell
 from harness.results.runfolder import EXPERIMENT
 
 
 def bisection(
-    finding: Finding, cell: NightCell, tree: NightTree, places: Sequence[str]
+    finding: Finding, cell: NightCell, tree: NightTree, target: str, places: Sequence[str]
 ) -> tuple[list[str], str]:
-    """The arguments of the program, or none and why. places: where the command reads and writes, as words.
+    """The arguments of the program, or none and why.
 
-    The kernel and the guest are those of the night, taken from the folder of its matrix.
+    target: of the night. places: where the command reads and writes, as words. The
+    kernel and the guest are those of the night, taken from the folder of its matrix.
     """
     if finding.no_bisect:
         return [], finding.no_bisect
+    if target != QEMU:
+        return [], "bisect runs in QEMU, and this was seen on a box"
     if isinstance(tree.tree, GitTree):
         url, good, bad = tree.tree.url, finding.good, finding.bad
     elif tree.history:

@@ -95,8 +95,8 @@ class SshServer:
     """Listens until closed. `cut()` breaks every connection that stands, as a cable would."""
 
     def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
-        self._host_key = paramiko.RSAKey.generate(2048)
-        client = paramiko.RSAKey.generate(2048)
+        self._host_key = paramiko.ECDSAKey.generate()
+        client = paramiko.ECDSAKey.generate()
         client.write_private_key_file(str(folder / "key"))
         self._allowed = client.get_base64()
         self._environment = environment or {}

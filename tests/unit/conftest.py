@@ -12,8 +12,9 @@ import pytest
 
 from harness.cache import Cache, default_cache_folder
 from harness.deadline import Deadline
+from harness.kernel.spec import KernelTree
 from harness.kmod import build_static_programs
-from tests.unit.kernelroom import Notes
+from tests.unit.kernelroom import Notes, toy_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +30,18 @@ def mypy(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str] | Non
     with subprocess.Popen(argv, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, text=True) as process:
         yield process
         process.kill()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    """An empty one."""
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def tree(cache: Cache) -> KernelTree:
+    """The toy."""
+    return toy_tree(cache.folder("trees", "toy"))
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.kernel.spec import TarballSpec
+from tests.ports import free_port
 from tests.unit.kernelroom import write_toy
 
 
@@ -107,9 +108,7 @@ def git(folder: Path, *words: str) -> str:
 @contextlib.contextmanager
 def git_daemon(folder: Path) -> Iterator[str]:
     """A git server of the repositories below a folder, on the loopback; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [
             "git",

@@ -23,11 +23,6 @@ FILES = 300
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "user"
 

@@ -92,11 +92,6 @@ def replayed(clone: Path, told: GitBisect) -> tuple[str, ...]:
     return tuple(suspects)
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 7])
 def test_git_names_the_commit_that_the_search_finds(seed: int, tmp_path: Path, cache: Cache) -> None:
     chance = random.Random(seed)

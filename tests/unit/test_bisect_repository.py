@@ -39,11 +39,6 @@ def written(place: int) -> Mapping[str, str]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "user"
 

@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 
 from harness.errors import InfraError
+from harness.target.box import console as console_module
 from harness.target.box import contact
 from harness.target.box.config import BoxConfig, Console, Power, Ssh
 from harness.target.box.console import BoxConsole
 from harness.target.box.machine import Box
 from harness.target.box.power import CommandSwitch
 from harness.target.box.telnet import Negotiation, escaped
+from tests.ports import free_port
 
 
 class Line:
@@ -125,7 +127,8 @@ def test_every_byte_survives_telnet() -> None:
     assert Negotiation(lambda data: None).read(escaped(everything)) == everything
 
 
-def test_a_line_that_is_closed_is_opened_again(line: Line) -> None:
+def test_a_line_that_is_closed_is_opened_again(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "_AGAIN_S", 0.05)
     notes: list[str] = []
     console, heard = opened(notes.append, tcp=line.where), Heard()
     with console.heard_by(heard):
@@ -202,9 +205,7 @@ def test_a_tty() -> None:
 
 
 def test_netconsole_listens() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port(socket.SOCK_DGRAM)
     console, heard = opened(netconsole=f"127.0.0.1:{port}"), Heard()
     with console.heard_by(heard), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kernel:
         kernel.sendto(b"[  1.0] watchdog: BUG: soft lockup\n", ("127.0.0.1", port))

@@ -97,7 +97,11 @@ def run_to_the_end(
     return events, messages  # type: ignore[return-value]
 
 
-def test_the_agent_is_heard_to_its_end_across_a_cut(server: SshServer, init: Path, tmp_path: Path) -> None:
+def test_the_agent_is_heard_to_its_end_across_a_cut(
+    server: SshServer, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(guest_module, "_TICK_S", 0.05)
     steps: list[Step] = [Exec("/say", (str(tmp_path / "on"),)), Exec("/bin/true"), PowerOff()]
     guest = started(server, init, tmp_path, steps)
     before = heard(guest, '"n":1')

@@ -55,6 +55,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         tool.chmod(0o755)
     monkeypatch.setattr(machine_module, "RUN_FOLDER", str(tmp_path / "run"))
     monkeypatch.setattr(recover_module, "_GONE_S", 0.2)
+    monkeypatch.setattr(machine_module, "_AGAIN_S", 0.05)
     with ssh_server(tmp_path, PATH=f"{tools}:/usr/bin:/bin") as server:
         config = BoxConfig(name="lab1", ssh=server.ssh, boot=Boot(method="none", up_s=10))
         box = Box(config, server.ssh, None, None)
@@ -92,7 +93,7 @@ def test_a_box_that_comes_up_by_itself_is_not_cycled(bench: Bench) -> None:
 def test_a_box_that_does_not_let_us_in_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover_module, "_LET_IN_S", 0.1)
     monkeypatch.setattr(recover_module, "_WELL_S", 0.1)
-    paramiko.RSAKey.generate(1024).write_private_key_file(str(bench.folder / "other"))
+    paramiko.ECDSAKey.generate().write_private_key_file(str(bench.folder / "other"))
     bench.box.ssh = bench.box.ssh.model_copy(update={"key": str(bench.folder / "other")})
     bench.switch(f"touch {bench.folder}/cycled")
     with pytest.raises(NotLetIn):

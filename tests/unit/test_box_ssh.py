@@ -139,23 +139,23 @@ def test_no_key_is_accepted_unseen(tmp_path: Path) -> None:
         assert unknown.value.exit_code == 2
         assert "ssh-keyscan" in unknown.value.hint
         assert Path(server.ssh.known_hosts).read_text() == ""
-        server.know(paramiko.ECDSAKey.generate())
+        server.know(paramiko.RSAKey.generate(1024))
         with pytest.raises(HostKeyError):
             connect("lab1", server.ssh)
-        server.know(paramiko.RSAKey.generate(1024))
+        server.know(paramiko.ECDSAKey.generate())
         with pytest.raises(HostKeyError, match="host key is not the one"):
             connect("lab1", server.ssh)
 
 
 def test_who_is_not_let_in(tmp_path: Path) -> None:
     with ssh_server(tmp_path) as server:
-        paramiko.RSAKey.generate(1024).write_private_key_file(str(tmp_path / "other"))
+        paramiko.ECDSAKey.generate().write_private_key_file(str(tmp_path / "other"))
         with pytest.raises(NotLetIn, match="does not let us in"):
             connect("lab1", server.ssh.model_copy(update={"key": str(tmp_path / "other")}))
         (tmp_path / "other").write_text("no key")
         with pytest.raises(NotLetIn, match="cannot read the key"):
             connect("lab1", server.ssh.model_copy(update={"key": str(tmp_path / "other")}))
-        paramiko.RSAKey.generate(1024).write_private_key_file(str(tmp_path / "locked"), password="secret")
+        paramiko.ECDSAKey.generate().write_private_key_file(str(tmp_path / "locked"), password="secret")
         with pytest.raises(NotLetIn, match="needs a passphrase"):
             connect("lab1", server.ssh.model_copy(update={"key": str(tmp_path / "locked")}))
         assert greets(server.ssh, 5)

@@ -43,16 +43,6 @@ BACK = Patch(
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def tree(cache: Cache) -> KernelTree:
-    return toy_tree(cache.folder("trees", "toy"))
-
-
-@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path / "small", "512k") as path:
         yield path

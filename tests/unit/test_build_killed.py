@@ -18,18 +18,7 @@ from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.kernel.patches import Patch
 from harness.kernel.spec import KernelTree
-from tests.unit.kernelroom import Notes, build, change_makefile, changing, request, toy_tree
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def tree(cache: Cache) -> KernelTree:
-    return toy_tree(cache.folder("trees", "toy"))
-
+from tests.unit.kernelroom import Notes, build, change_makefile, changing, request
 
 # Two at once
 

@@ -21,12 +21,6 @@ from harness.kernel.spec import (
 from tests.unit.kernelroom import Notes, write_toy
 from tests.unit.sources import soon
 
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
 ONE_LINE = """\
 # a comment
 deb http://mirror.example.org/debian trixie main contrib

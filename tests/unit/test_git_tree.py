@@ -21,11 +21,6 @@ from tests.unit.sources import git, git_daemon, make_repository, serving, soon
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
 def repository(tmp_path: Path) -> Path:
     return make_repository(tmp_path / "repository")
 

@@ -12,7 +12,7 @@ import pytest
 from harness.errors import UserError
 from harness.nightly.judge import Judgement, Past, controlled, judge
 from harness.nightly.known import Known
-from harness.nightly.model import NightTree
+from harness.nightly.model import QEMU, NightTree
 from harness.nightly.suggest import bisection
 from harness.results.night import NightCell, NightResult
 from tests.unit.nightroom import BUG, WARNING, cell, night
@@ -187,15 +187,15 @@ def test_a_package_is_bisected_in_the_history_that_is_named() -> None:
     (finding,) = judged(CONTROL, cell(failures=[(BUG, True, 6)], revision=new), past=past).findings
     tonight = cell(revision=new, set={"iterations": 5})
     debian = {"tree": {"kind": "debian"}}
-    words, why = bisection(finding, tonight, NightTree.model_validate(debian), [])
+    words, why = bisection(finding, tonight, NightTree.model_validate(debian), QEMU, [])
     assert words == [] and "no history" in why
     words, why = bisection(
-        finding, tonight, NightTree.model_validate({**debian, "history": "/src/stable"}), ["-q"]
+        finding, tonight, NightTree.model_validate({**debian, "history": "/src/stable"}), QEMU, ["-q"]
     )
     assert words[:7] == ["bisect", "--tree", "git:/src/stable", "--good", "v7.3.4", "--bad", "v7.3.5"]
     assert words[-1] == "-q" and words[words.index("--set") + 1] == "iterations=5" and not why
     (same,) = judged(CONTROL, cell(failures=[(BUG, True, 6)], revision=old), past=past).findings
-    assert "of the same revision" in bisection(same, tonight, NightTree.model_validate(debian), [])[1]
+    assert "of the same revision" in bisection(same, tonight, NightTree.model_validate(debian), QEMU, [])[1]
     package = finding.model_copy(update={"bad": "7.3.4-2"})
-    words, why = bisection(package, tonight, NightTree.model_validate({**debian, "history": "x"}), [])
+    words, why = bisection(package, tonight, NightTree.model_validate({**debian, "history": "x"}), QEMU, [])
     assert words == [] and "only the package has changed" in why

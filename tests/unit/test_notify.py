@@ -8,7 +8,6 @@ import email
 import email.policy
 import ipaddress
 import json
-import socket
 import ssl
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -27,6 +26,7 @@ from harness.nightly.notify import LOG, notify
 from harness.results.night import NightResult, NightVerdict
 from harness.results.report import REPORT
 from harness.results.runfolder import RECORD, read_record
+from tests.ports import free_port
 from tests.unit.nightroom import FILE, Room, Verbs
 
 PASSWORD = "correct horse battery staple"
@@ -53,9 +53,7 @@ def inbox() -> Iterator[tuple[Inbox, int]]:
 
 def _serving(**how: Any) -> Iterator[tuple[Inbox, int]]:
     box = Inbox()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     controller = Controller(box, hostname="127.0.0.1", port=port, **how)
     controller.start()
     try:

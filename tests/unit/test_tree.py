@@ -28,11 +28,6 @@ from tests.unit.sources import archive, make_repository, serving, soon, spec_for
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path / "small", "1m") as path:
         yield path

@@ -22,16 +22,6 @@ from harness.kernel.workspace import SourceFolder, building
 from tests.unit.kernelroom import MEMORY_C, toy_tree
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def tree(cache: Cache) -> KernelTree:
-    return toy_tree(cache.folder("trees", "toy"))
-
-
 def test_source_that_a_killed_run_left_in_between_is_brought_to_what_is_wanted(
     tree: KernelTree, cache: Cache
 ) -> None:

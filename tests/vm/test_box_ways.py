@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from harness.target.box.config import load_box
 from harness.target.box.preflight import examine
 from harness.target.box.target import BoxTarget
 from harness.watch.kinds import OutcomeKind
+from tests.ports import free_port
 from tests.vm.box.box import Box
 from tests.vm.box.kdump import DUMPS, RESERVED, install_kdump
 from tests.vm.box.login import login, said
@@ -38,6 +40,16 @@ RUN_S = 900.0
 CARD, HERE = "@10.0.2.15/eth0", "@10.0.2.2/"
 
 
+def reproduced(target: Path, out: Path) -> dict[str, dict[str, Any]]:
+    """What the record of one trial on a box says of each step; the trial showed the bug."""
+    words = ("run", "--experiment", "linux-6.12", *BOXED, "--kernel", "trylock")
+    ran = harness(*words, "--target", str(target), "--json", out=out, timeout=RUN_S)
+    assert ran.out, ran.err
+    assert ran.json["is_bug"], ran.out
+    (trial,) = out.glob("*/trials/*")
+    return steps(trial)
+
+
 @pytest.mark.nightly
 def test_kexec_boots_a_kernel_and_what_resets_the_box_brings_its_own_back(
     box: Box, linux_6_12: Kernels, tmp_path: Path
@@ -46,12 +58,7 @@ def test_kexec_boots_a_kernel_and_what_resets_the_box_brings_its_own_back(
     boot = {**box.target["boot"], "method": "kexec", "up_s": 600}
     target = box.write_target("kexec.yaml", boot=boot)
     booted = box.console.count(BOOTING)
-    words = ("run", "--experiment", "linux-6.12", *BOXED, "--kernel", "trylock")
-    ran = harness(*words, "--target", str(target), "--json", out=tmp_path, timeout=RUN_S)
-    assert ran.out, ran.err
-    assert ran.json["is_bug"], ran.out
-    (trial,) = tmp_path.glob("*/trials/*")
-    done = steps(trial)
+    done = reproduced(target, tmp_path)
     build_id = read_elf(linux_6_12.by_name["trylock"].build.vmlinux).build_id
     assert done["kernel"]["ok"] and build_id in done["kernel"]["detail"]
     assert done["reset over SSH"]["ok"], done
@@ -69,27 +76,16 @@ def test_sysrq_over_the_line_brings_a_box_back_from_a_hang(
     target = box.write_target("no-switch.yaml", power=None)
     # The last answer of the kernel that hangs: from then on, SSH is no way back.
     with unplugged(box, once="sysrq: Show State"):
-        words = ("run", "--experiment", "linux-6.12", *BOXED, "--kernel", "trylock")
-        ran = harness(*words, "--target", str(target), "--json", out=tmp_path, timeout=RUN_S)
-    assert ran.out, ran.err
-    assert ran.json["is_bug"], ran.out
-    (trial,) = tmp_path.glob("*/trials/*")
-    done = steps(trial)
+        done = reproduced(target, tmp_path)
     assert not done["reset over SSH"]["ok"] and done["sysrq b"]["ok"], done
     with login(box) as client:
         assert "hmm_box" not in said(client, "cat /proc/cmdline")
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_panic_is_heard_by_netconsole_and_its_last_words_are_fetched_from_pstore(
     box: Box, linux_6_12: Kernels, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = free_port(socket.SOCK_DGRAM)
     where = f"{CARD},{port}{HERE}"
     config = load_box(
         box.write_target(

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import sys
 from pathlib import Path
 
 from qemu.qmp import QMPError
+
+from tests.ports import free_port
 
 from . import rest
 from .cable import Cable
@@ -100,13 +101,6 @@ class Lab:
             case _:
                 raise ValueError(f"no such command: {' '.join(words)}")
         return "done"
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import yaml
 
 from harness.deadline import Deadline
 from harness.process import run, running, start
+from tests.ports import free_port
 
 from .box import Box
-from .lab import free_port
 
 _BIN = Path(sys.executable).parent
 
