@@ -75,6 +75,11 @@ struct hmm_harness_fault {
  * EOPNOTSUPP where the kernel has no such device folios.
  */
 #define HMM_HARNESS_MIGRATE_COMPOUND	0x02U
+/*
+ * With MIGRATE_COMPOUND: a huge page is taken as one folio, but its pages are
+ * placed one by one, as when there is no place for all of it.
+ */
+#define HMM_HARNESS_MIGRATE_SMALL	0x04U
 
 /*
  * Moves a range to device memory or, with the other request, back.  The range

@@ -153,16 +153,17 @@ static struct page *hh_migrate_copy(struct hh_device *device,
  * none.
  */
 static int hh_migrate_place(struct hh_mishap *mishap, struct migrate_vma *args,
-			    unsigned long i, bool to_device)
+			    unsigned long i, bool to_device, bool small)
 {
 	unsigned int order = hh_pfn_order(args->src[i]);
 	unsigned long last = i + (1UL << order) - 1;
 	unsigned long source = args->src[i];
 	struct page *page = migrate_pfn_to_page(source);
-	struct page *copy;
+	struct page *copy = NULL;
 	int error;
 
-	copy = hh_migrate_copy(mishap->device, page, order, to_device);
+	if (!order || !small)
+		copy = hh_migrate_copy(mishap->device, page, order, to_device);
 	if (!copy && order) {
 		source &= ~HH_PFN_COMPOUND;
 		copy = hh_migrate_copy(mishap->device, page, 0, to_device);
@@ -190,6 +191,7 @@ static int hh_migrate_batch(struct hh_device *device, struct hh_mirror *mixed,
 			    struct migrate_vma *args,
 			    struct hmm_harness_migrate *result, bool to_device)
 {
+	bool small = result->flags & HMM_HARNESS_MIGRATE_SMALL;
 	unsigned long i, moved = 0, collected = 0;
 	struct hh_mishap mishap;
 	int ret;
@@ -212,8 +214,8 @@ static int hh_migrate_batch(struct hh_device *device, struct hh_mirror *mixed,
 		    !(args->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
 		collected += 1UL << hh_pfn_order(args->src[i]);
-		if (!ret && hh_migrate_place(&mishap, args, i,
-					     to_device) == -ENOMEM)
+		if (!ret && hh_migrate_place(&mishap, args, i, to_device,
+					     small) == -ENOMEM)
 			ret = -ENOMEM;
 		cond_resched();
 	}
@@ -366,7 +368,11 @@ long hh_ioctl_migrate(struct hh_mirror *mirror, void __user *arg,
 	if (migrate.reserved[0] || migrate.reserved[1])
 		return -EINVAL;
 	if (migrate.flags & ~(HMM_HARNESS_MIGRATE_COMPOUND |
+			      HMM_HARNESS_MIGRATE_SMALL |
 			      (to_device ? HMM_HARNESS_MIGRATE_MIXED : 0)))
+		return -EINVAL;
+	if ((migrate.flags & HMM_HARNESS_MIGRATE_SMALL) &&
+	    !(migrate.flags & HMM_HARNESS_MIGRATE_COMPOUND))
 		return -EINVAL;
 	ret = hh_check_range(migrate.addr, migrate.length);
 	if (ret)

@@ -16,6 +16,9 @@
 
 #define MAX_FIELDS	24
 #define MAX_SIZE	256
+/* What a huge page that moves as one folio can be told. */
+#define HUGE_MOVES	(HMM_HARNESS_MIGRATE_COMPOUND | \
+			 HMM_HARNESS_MIGRATE_SMALL)
 
 enum kind {
 	END,		/* of the list; what no row names must be zero */
@@ -92,12 +95,12 @@ static const struct request requests[] = {
 	{ "MIGRATE_TO_DEVICE", HMM_HARNESS_MIGRATE_TO_DEVICE, 24, &migrate, {
 		RANGE_OF(migrate),
 		FIELD(MOVES, migrate.flags, HMM_HARNESS_MIGRATE_MIXED |
-		      HMM_HARNESS_MIGRATE_COMPOUND),
+		      HUGE_MOVES),
 		FIELD(OUT, migrate.migrated, 0),
 	}, RANGED | LIMITED | ERROR(EOPNOTSUPP) },
 	{ "MIGRATE_TO_SYSTEM", HMM_HARNESS_MIGRATE_TO_SYSTEM, 10, &migrate, {
 		RANGE_OF(migrate),
-		FIELD(MOVES, migrate.flags, HMM_HARNESS_MIGRATE_COMPOUND),
+		FIELD(MOVES, migrate.flags, HUGE_MOVES),
 		FIELD(OUT, migrate.collected, 0),
 	}, RANGED | LIMITED | ERROR(EOPNOTSUPP) },
 	{ "SNAPSHOT", HMM_HARNESS_SNAPSHOT, 12, &snapshot, {
@@ -216,7 +219,7 @@ static void put_field(struct fuzz_thread *thread, const struct field *field,
 	case MOVES:
 		value = fuzz_next(random) & field->most;
 		if (!thread->process->huge)
-			value &= ~HMM_HARNESS_MIGRATE_COMPOUND;
+			value &= ~HUGE_MOVES;
 		break;
 	case NUMBER:
 		value = fuzz_below(random, field->most + 1);

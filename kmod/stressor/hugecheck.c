@@ -59,8 +59,8 @@ static __u64 to_system(__u32 flags)
 		    memory, huge, flags);
 }
 
-/* A huge page with the pattern, on the device as one folio. */
-static void place(void)
+/* A huge page with the pattern, in system memory. */
+static void place_here(void)
 {
 	if (madvise(memory, huge * page_size, MADV_DONTNEED))
 		outcome("huge: MADV_DONTNEED", false, 0, errno);
@@ -68,6 +68,12 @@ static void place(void)
 	expect_number("huge: in system memory",
 		      HMM_HARNESS_PAGE_SYSTEM | HMM_HARNESS_PAGE_HUGE | ALL,
 		      kind_of(device, memory + page_size));
+}
+
+/* The same, on the device as one folio. */
+static void place(void)
+{
+	place_here();
 	expect_number("huge: moved to the device", huge,
 		      to_device(HMM_HARNESS_MIGRATE_COMPOUND));
 	expect_number("huge: on the device",
@@ -99,6 +105,21 @@ static void check_moves(__u64 before)
 	place();
 	expect_number("huge: back without the flag", huge, to_system(0));
 	expect_number("huge: small at home", HMM_HARNESS_PAGE_SYSTEM | ALL,
+		      kind_of(device, memory));
+	expect_content(memory, huge);
+
+	place_here();
+	expect_number("huge: to places for small ones", huge,
+		      to_device(HMM_HARNESS_MIGRATE_COMPOUND |
+				HMM_HARNESS_MIGRATE_SMALL));
+	expect_number("huge: in these on the device",
+		      HMM_HARNESS_PAGE_DEVICE | ALL, kind_of(device, memory));
+	expect_content(memory, huge);
+	place();
+	expect_number("huge: back to places for small ones", huge,
+		      to_system(HMM_HARNESS_MIGRATE_COMPOUND |
+				HMM_HARNESS_MIGRATE_SMALL));
+	expect_number("huge: in these at home", HMM_HARNESS_PAGE_SYSTEM | ALL,
 		      kind_of(device, memory));
 	expect_content(memory, huge);
 

@@ -34,6 +34,8 @@ static const struct scenario *const scenarios[] = {
 	&lock_hog,
 	&failed_migration,
 	&two_devices,
+	&split_unmapped_folio,
+	&zap_migration_entry,
 	&xe_system_allocator,
 };
 

@@ -269,6 +269,9 @@ static void check_migrate(const char *name, unsigned long request,
 	migrate.flags = ~known;
 	snprintf(what, sizeof(what), "%s: flags", name);
 	expect(what, device, request, &migrate, EINVAL);
+	migrate.flags = HMM_HARNESS_MIGRATE_SMALL;
+	snprintf(what, sizeof(what), "%s: small places, of nothing", name);
+	expect(what, device, request, &migrate, EINVAL);
 	migrate = good;
 	migrate.addr = 0;
 	snprintf(what, sizeof(what), "%s: nothing mapped", name);
@@ -745,9 +748,10 @@ static int ioctl_check_run(const struct scenario *scenario)
 	check_fault();
 	check_read_only();
 	check_migrate("MIGRATE_TO_DEVICE", HMM_HARNESS_MIGRATE_TO_DEVICE,
-		      HMM_HARNESS_MIGRATE_MIXED | HMM_HARNESS_MIGRATE_COMPOUND);
+		      HMM_HARNESS_MIGRATE_MIXED | HMM_HARNESS_MIGRATE_COMPOUND |
+		      HMM_HARNESS_MIGRATE_SMALL);
 	check_migrate("MIGRATE_TO_SYSTEM", HMM_HARNESS_MIGRATE_TO_SYSTEM,
-		      HMM_HARNESS_MIGRATE_COMPOUND);
+		      HMM_HARNESS_MIGRATE_COMPOUND | HMM_HARNESS_MIGRATE_SMALL);
 	check_snapshot();
 	check_touch();
 	check_orphan();

@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What becomes of a huge folio while PMD migration entries stand for it.
+ *
+ * split-unmapped-folio: the folio is taken as a whole, the driver has places
+ * for single pages only, and the core splits it unmapped.  Children map it too,
+ * so that there are other entries than the caller's (race=fork); or a thread
+ * drops the memory, so that there is none (race=zap).
+ *
+ * zap-migration-entry: a folio of device memory moves as a whole, and a thread
+ * drops the memory.
+ *
+ * A thread that drops memory does so when the module holds the batch: nobody
+ * has to be in time.  Who still has the memory must see every byte, who dropped
+ * it zeros, and in the end nobody may keep a page, of the device or of the
+ * system.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hmm_harness.h"
+#include "stressor.h"
+
+/* What a PMD maps on the machines that have huge device folios. */
+#define HUGE_SIZE	0x200000UL
+#define MAX_SHARERS	16
+/* Reading and writing a huge page takes milliseconds. */
+#define PATIENCE_NS	15000000000ULL
+
+enum { HOLD_MS, ITERATIONS, SEED, COMMON, RACE = COMMON, SHARERS, PARAMETERS };
+
+#define COMMON_PARAMETERS						\
+	[HOLD_MS] = { "hold_ms", "for which a batch is held", 200, 1,	\
+		      HMM_HARNESS_MAX_TIMEOUT_MS, NULL },		\
+	[ITERATIONS] = { "iterations", "how often", 8, 1, 1000000,	\
+			 NULL },					\
+	[SEED] = { "seed", "of the data", 1, 0, ~0ULL, NULL }
+
+enum { FORK, ZAP };
+
+static const char *const races[] = { "fork", "zap", NULL };
+
+static struct parameter split_parameters[] = {
+	COMMON_PARAMETERS,
+	[RACE] = { "race", "what others do", FORK, 0, 0, races },
+	[SHARERS] = { "sharers", "children, with race=fork", 1, 1, MAX_SHARERS,
+		      NULL },
+	[PARAMETERS] = { NULL, NULL, 0, 0, 0, NULL },
+};
+
+static struct parameter zap_parameters[] = {
+	COMMON_PARAMETERS,
+	[COMMON] = { NULL, NULL, 0, 0, 0, NULL },
+};
+
+#define VALUE(which)	(run.parameters[which].value)
+
+/* One way for the folio to go. */
+struct move {
+	const char *name;
+	bool from_device;
+	bool to_device;
+	bool small;
+	bool zapped;		/* by a thread of the same process */
+};
+
+static const struct move forked[] = {
+	{ "to_device", false, true, true, false },
+	{ "to_system", true, false, true, false },
+	{ NULL, false, false, false, false },
+};
+
+static const struct move split_and_zapped[] = {
+	{ "to_device", false, true, true, true },
+	{ NULL, false, false, false, false },
+};
+
+static const struct move zapped[] = {
+	{ "device_to_device", true, true, false, true },
+	{ NULL, false, false, false, false },
+};
+
+enum { PHASE_START, PHASE_PLACE, PHASE_FORK, PHASE_MOVE, PHASE_VERIFY };
+
+static const char *const phases[] = {
+	"start", "place", "fork", "move", "verify"
+};
+
+static struct {
+	const struct parameter *parameters;
+	const struct move *moves;
+	int device;
+	char *memory;		/* one huge page, aligned */
+	size_t pages;
+	__u64 key;
+	atomic_uint *go;	/* shared with the children */
+	atomic_uint passed;	/* the batch that was to be held is over */
+	atomic_ullong moves_made;
+	__u64 windows, freed, stuck;
+} run;
+
+static struct progress progress = { .phases = phases };
+
+static int failed_call(const char *what)
+{
+	report_error("ioctl", errno, "%s", what);
+	return EXIT_ENVIRONMENT;
+}
+
+static int drop(void)
+{
+	if (!madvise(run.memory, HUGE_SIZE, MADV_DONTNEED))
+		return EXIT_DONE;
+	report_error("madvise", errno, "MADV_DONTNEED");
+	return EXIT_ENVIRONMENT;
+}
+
+/* What is not mapped by a PMD would test something else. */
+static int check_huge(__u8 kind)
+{
+	__u8 found;
+	struct hmm_harness_snapshot snapshot = {
+		.addr = (uintptr_t)run.memory, .length = page_size,
+		.pages = (uintptr_t)&found, .count = 1,
+	};
+
+	if (ioctl(run.device, HMM_HARNESS_SNAPSHOT, &snapshot))
+		return failed_call("SNAPSHOT");
+	if ((found & HMM_HARNESS_PAGE_KIND) == kind &&
+	    (found & HMM_HARNESS_PAGE_HUGE))
+		return EXIT_DONE;
+	report_error("huge_page", ENOMEM, "%s memory, iteration %llu",
+		     kind == HMM_HARNESS_PAGE_DEVICE ? "device" : "system",
+		     (unsigned long long)atomic_load(&progress.iteration));
+	return EXIT_ENVIRONMENT;
+}
+
+static int migrate(bool to_device, __u32 flags, __u64 *migrated)
+{
+	struct hmm_harness_migrate migrate = {
+		.addr = (uintptr_t)run.memory, .length = HUGE_SIZE,
+		.flags = flags | HMM_HARNESS_MIGRATE_COMPOUND,
+	};
+
+	if (ioctl(run.device, to_device ? HMM_HARNESS_MIGRATE_TO_DEVICE :
+					  HMM_HARNESS_MIGRATE_TO_SYSTEM,
+		  &migrate))
+		return failed_call(to_device ? "MIGRATE_TO_DEVICE" :
+					       "MIGRATE_TO_SYSTEM");
+	*migrated = migrate.migrated;
+	return EXIT_DONE;
+}
+
+/* The folio, filled, where the move takes it from. */
+static int place(const struct move *move)
+{
+	__u64 moved;
+	int ret = drop();
+
+	if (ret)
+		return ret;
+	pattern_fill(run.memory, 0, run.pages, run.key);
+	ret = check_huge(HMM_HARNESS_PAGE_SYSTEM);
+	if (ret || !move->from_device)
+		return ret;
+	ret = migrate(true, 0, &moved);
+	return ret ?: check_huge(HMM_HARNESS_PAGE_DEVICE);
+}
+
+/* --- what others do ------------------------------------------------------- */
+
+/* A signal is the kernel's answer to who reads memory of his own. */
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+	struct json json;
+
+	(void)context;
+	json_begin(&json, "corruption");
+	json_string(&json, "process", "child");
+	json_number(&json, "iteration", atomic_load(&progress.iteration));
+	json_number(&json, "signal", number);
+	json_number(&json, "address", (uintptr_t)info->si_addr);
+	json_send(&json);
+	_exit(EXIT_CORRUPTION);
+}
+
+/* Reads what it shares, then writes, which makes the pages its own. */
+static int child(__u64 number)
+{
+	struct sigaction action = { .sa_flags = SA_SIGINFO };
+	__u64 own = mix64(run.key ^ number);
+	int ret;
+
+	action.sa_sigaction = on_signal;
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	wait_while(run.go, 0, 0);
+	ret = check_content("child", number, run.memory, run.pages, run.key);
+	if (ret)
+		return ret;
+	pattern_fill(run.memory, 0, run.pages, own);
+	return check_content("child, its own", number, run.memory, run.pages,
+			     own);
+}
+
+/* False if it is not over in time: it faults again and again, say. */
+static bool ended(pid_t pid, __u64 until_ns, int *status)
+{
+	const struct timespec pause = { .tv_nsec = 2000000 };
+	pid_t found;
+
+	do {
+		found = waitpid(pid, status, WNOHANG);
+		if (found)
+			break;
+		nanosleep(&pause, NULL);
+	} while (now_ns() < until_ns);
+	if (found < 0)
+		*status = 0xff;
+	return found;
+}
+
+/* What the children found, if they are to find anything. */
+static int end_children(const pid_t *children, unsigned int count, bool wanted)
+{
+	__u64 until_ns = now_ns() + (wanted ? PATIENCE_NS : 0);
+	int status, ret = EXIT_DONE;
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		if (!ended(children[i], until_ns, &status)) {
+			run.stuck += wanted;
+			kill(children[i], SIGKILL);
+			waitpid(children[i], &status, 0);
+			continue;
+		}
+		if (WIFEXITED(status)) {
+			ret = ret ?: WEXITSTATUS(status);
+			continue;
+		}
+		report_error("child", 0, "ended with status 0x%x", status);
+		ret = ret ?: EXIT_ENVIRONMENT;
+	}
+	return ret;
+}
+
+/* What the thread that drops the memory saw of a held batch. */
+struct zapping {
+	int status;
+	bool in_time;		/* the batch was held all the while */
+	__u64 freed;		/* device pages given back meanwhile */
+};
+
+static void *zap(void *argument)
+{
+	struct hmm_harness_window window = { 0 };
+	struct hmm_harness_stats before, after;
+	struct zapping *zapping = argument;
+
+	wait_until_held(run.device, &run.passed);
+	zapping->status = device_stats(run.device, &before);
+	if (!zapping->status)
+		zapping->status = drop();
+	if (!zapping->status)
+		zapping->status = device_stats(run.device, &after);
+	if (!zapping->status && ioctl(run.device, HMM_HARNESS_WINDOW, &window))
+		zapping->status = failed_call("WINDOW");
+	zapping->in_time = window.held == HMM_HARNESS_HELD_WAITING;
+	zapping->freed = before.pages_in_use - after.pages_in_use;
+	return NULL;
+}
+
+/* Nothing is left of what was there. */
+static int check_empty(__u64 number)
+{
+	size_t word, words = HUGE_SIZE / sizeof(__u64);
+	const __u64 *found = (const __u64 *)run.memory;
+	struct mismatch mismatch = { 0 };
+
+	for (word = 0; word < words; word++) {
+		if (!found[word])
+			continue;
+		mismatch.page = word * sizeof(__u64) / page_size;
+		mismatch.offset = word * sizeof(__u64) % page_size;
+		mismatch.found = found[word];
+		report_corruption("dropped", number, run.memory, &mismatch);
+		return EXIT_CORRUPTION;
+	}
+	return EXIT_DONE;
+}
+
+/* --- an iteration --------------------------------------------------------- */
+
+static int move_forked(const struct move *move, __u64 number, __u64 *moved)
+{
+	unsigned int count = 0, sharers = VALUE(SHARERS);
+	pid_t children[MAX_SHARERS];
+	int ret = EXIT_DONE, found;
+
+	atomic_store(&progress.phase, PHASE_FORK);
+	atomic_store(run.go, 0);
+	while (!ret && count < sharers) {
+		children[count] = fork();
+		if (!children[count])
+			_exit(child(number));
+		if (children[count] < 0) {
+			report_error("fork", errno, "child %u", count);
+			ret = EXIT_ENVIRONMENT;
+		} else {
+			count++;
+		}
+	}
+	atomic_store(&progress.phase, PHASE_MOVE);
+	ret = ret ?: migrate(move->to_device, HMM_HARNESS_MIGRATE_SMALL, moved);
+	atomic_store(&progress.phase, PHASE_VERIFY);
+	if (!ret)
+		set_and_wake(run.go, 1);
+	found = end_children(children, count, !ret);
+	ret = ret ?: found;
+	if (ret || run.stuck)
+		return ret;
+	run.windows++;
+	return check_content("parent", number, run.memory, run.pages, run.key);
+}
+
+static int move_zapped(const struct move *move, __u64 number, __u64 *moved)
+{
+	struct hmm_harness_window window = { .flags = HMM_HARNESS_WINDOW_RESET };
+	struct hmm_harness_hold hold = {
+		.addr = (uintptr_t)run.memory, .length = HUGE_SIZE,
+		.kind = HMM_HARNESS_HOLD_NOTIFIER, .timeout_ms = VALUE(HOLD_MS),
+	};
+	struct zapping zapping = { 0 };
+	pthread_t thread;
+	int error, ret;
+
+	if (ioctl(run.device, HMM_HARNESS_WINDOW, &window))
+		return failed_call("WINDOW");
+	if (ioctl(run.device, HMM_HARNESS_HOLD, &hold))
+		return failed_call("HOLD");
+	atomic_store(&run.passed, 0);
+	error = pthread_create(&thread, NULL, zap, &zapping);
+	if (error) {
+		report_error("pthread_create", error, "no thread");
+		return EXIT_ENVIRONMENT;
+	}
+	atomic_store(&progress.phase, PHASE_MOVE);
+	ret = migrate(true, HMM_HARNESS_MIGRATE_MIXED |
+		      (move->small ? HMM_HARNESS_MIGRATE_SMALL : 0), moved);
+	atomic_store(&run.passed, 1);
+	pthread_join(thread, NULL);
+	atomic_store(&progress.phase, PHASE_VERIFY);
+	if (zapping.in_time) {
+		run.windows++;
+		run.freed += zapping.freed;
+	}
+	return ret ?: zapping.status ?: check_empty(number);
+}
+
+static int iterate(__u64 number)
+{
+	const struct move *move;
+	struct json json;
+	__u64 moved = 0;
+	int ret;
+
+	atomic_store(&progress.iteration, number);
+	json_begin(&json, "iteration");
+	json_number(&json, "n", number);
+	json_open(&json, "moved_pages", '{');
+	for (move = run.moves; move->name; move++) {
+		atomic_store(&progress.phase, PHASE_PLACE);
+		run.key = mix64(VALUE(SEED)) ^
+			  mix64(~atomic_fetch_add(&run.moves_made, 1));
+		ret = place(move);
+		if (!ret && move->zapped)
+			ret = move_zapped(move, number, &moved);
+		else if (!ret)
+			ret = move_forked(move, number, &moved);
+		if (ret)
+			return ret;
+		json_number(&json, move->name, moved);
+	}
+	json_close(&json, '}');
+	json_send(&json);
+	return EXIT_DONE;
+}
+
+/* --- what is left --------------------------------------------------------- */
+
+struct left {
+	__s64 device;		/* pages in use */
+	__s64 system;		/* anonymous pages on the LRU that nobody maps */
+};
+
+static __s64 meminfo_pages(const char *text, const char *name)
+{
+	const char *at = strstr(text, name);
+	long long kb = 0;
+
+	if (at)
+		sscanf(at + strlen(name), "%lld", &kb);
+	return kb * 1024 / (__s64)page_size;
+}
+
+static int look_at_left(struct left *left)
+{
+	struct hmm_harness_stats stats;
+	char text[4096] = "";
+	FILE *file;
+	int ret = device_stats(run.device, &stats);
+
+	if (ret)
+		return ret;
+	file = fopen("/proc/meminfo", "r");
+	if (!file || !fread(text, 1, sizeof(text) - 1, file)) {
+		report_error("meminfo", errno, "/proc/meminfo");
+		ret = EXIT_ENVIRONMENT;
+	}
+	if (file)
+		fclose(file);
+	left->device = stats.pages_in_use;
+	left->system = meminfo_pages(text, "\nActive(anon):") +
+		       meminfo_pages(text, "\nInactive(anon):") -
+		       meminfo_pages(text, "\nAnonPages:") -
+		       meminfo_pages(text, "\nShmem:");
+	return ret;
+}
+
+static void report_end(__u64 done, int status, const struct left *kept)
+{
+	struct json json;
+
+	json_begin(&json, "end");
+	json_number(&json, "iterations", done);
+	json_number(&json, "windows", run.windows);
+	json_number(&json, "status", status);
+	if (!status) {
+		json_open(&json, "metrics", '{');
+		json_metric(&json, "freed_pages", run.freed);
+		json_metric(&json, "stuck_children", run.stuck);
+		json_metric(&json, "leaked_pages", kept->device);
+		json_metric(&json, "leaked_system_pages", kept->system);
+		json_close(&json, '}');
+	}
+	json_send(&json);
+}
+
+static int run_iterations(__u64 *done)
+{
+	static struct progress_counter counters[] = {
+		{ "moves", &run.moves_made }, { NULL, NULL },
+	};
+	__u64 number;
+	int error, ret = EXIT_DONE;
+
+	progress.counters = counters;
+	error = progress_start(&progress);
+	if (error) {
+		report_error("pthread_create", error, "no progress thread");
+		return EXIT_ENVIRONMENT;
+	}
+	for (number = 0; !ret && !run.stuck && number < VALUE(ITERATIONS);
+	     number++) {
+		ret = iterate(number);
+		*done += !ret;
+	}
+	progress_stop(&progress);
+	return ret ?: drop();
+}
+
+static bool map_memory(void)
+{
+	char *start = mmap(NULL, 3 * HUGE_SIZE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (start == MAP_FAILED ||
+	    madvise(start, 3 * HUGE_SIZE, MADV_HUGEPAGE)) {
+		report_error("mmap", errno, "a huge page");
+		return false;
+	}
+	run.memory = start + (-(uintptr_t)start & (HUGE_SIZE - 1));
+	run.pages = HUGE_SIZE / page_size;
+	return true;
+}
+
+static int huge_entry_run(const struct scenario *scenario)
+{
+	struct left before, after, kept = { 0 };
+	__u64 done = 0;
+	int ret;
+
+	run.parameters = scenario->parameters;
+	run.device = attach_device(0);
+	run.go = map_shared(sizeof(*run.go));
+	if (run.device < 0 || !run.go || !map_memory())
+		return EXIT_ENVIRONMENT;
+	ret = look_at_left(&before);
+	if (ret)
+		return ret;
+	report_start(scenario);
+	ret = run_iterations(&done);
+	if (!ret)
+		ret = look_at_left(&after);
+	if (!ret) {
+		kept.device = after.device - before.device;
+		kept.system = after.system - before.system;
+	}
+	report_end(done, ret, &kept);
+	return ret;
+}
+
+static int split_run(const struct scenario *scenario)
+{
+	run.moves = split_parameters[RACE].value == ZAP ? split_and_zapped :
+							  forked;
+	return huge_entry_run(scenario);
+}
+
+static int zap_run(const struct scenario *scenario)
+{
+	run.moves = zapped;
+	return huge_entry_run(scenario);
+}
+
+const struct scenario split_unmapped_folio = {
+	.name = "split-unmapped-folio",
+	.help = "a huge folio that is being moved finds small places only",
+	.parameters = split_parameters,
+	.run = split_run,
+};
+
+const struct scenario zap_migration_entry = {
+	.name = "zap-migration-entry",
+	.help = "memory is dropped while its huge device folio is being moved",
+	.parameters = zap_parameters,
+	.run = zap_run,
+};
