@@ -20,7 +20,7 @@ def unfixed_arm(out: Path, *words: str) -> tuple[Mapping[str, Any], str]:
     ran = harness("compare", *words, "--trials", "1", "--json", out=out, timeout=1200)
     assert ran.status in (0, 1), ran.err
     arms = {arm["name"]: arm for arm in ran.json["arms"]}
-    assert arms["fixed"]["outcomes"] == {"completed": 1} and arms["fixed"]["windows"] == 4
+    assert arms["fixed"]["outcomes"] == {"completed": 1} and arms["fixed"]["windows"] >= 4
     assert arms["unfixed"]["reproduced"] == 1
     records = [json.loads((Path(folder) / "run.json").read_text()) for folder in ran.json["evidence"]]
     (signature,) = {record["result"]["signature"] for record in records} - {""}
@@ -30,7 +30,7 @@ def unfixed_arm(out: Path, *words: str) -> tuple[Mapping[str, Any], str]:
 def test_a_huge_folio_that_a_fork_shares_is_split_in_one_process_only(
     newest: Kernels, tmp_path: Path
 ) -> None:
-    """The other process keeps a PMD migration entry for a folio that is huge no more: the next walk goes astray."""
+    """The other process keeps a PMD migration entry for a folio that is huge no more."""
     unfixed, signature = unfixed_arm(tmp_path, "linux-7-split", "--set", "iterations=4")
     assert unfixed["outcomes"] == {"oops": 1}
     assert signature.startswith("oops < remove_migration_ptes < __migrate_device_finalize <")
@@ -45,7 +45,7 @@ def test_a_huge_folio_that_is_split_when_nobody_has_it_is_never_freed(
 
 
 def test_a_device_folio_is_freed_under_its_migration(newest: Kernels, tmp_path: Path) -> None:
-    """Dropping memory takes a reference for each device-private entry, and for migration entries that look like it."""
+    """A migration entry for device memory is dropped as if it were a device-private one."""
     unfixed, signature = unfixed_arm(tmp_path, "linux-7-zap", "--set", "iterations=4")
     assert signature == "starved < freed_pages"
     assert unfixed["metrics"]["freed_pages"]["median"] == 4 * 512
