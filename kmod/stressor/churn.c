@@ -43,6 +43,8 @@ struct parameter churn_parameters[] = {
 			 65536, NULL },
 	[PATIENCE_S] = { "patience_s", "an operation takes longer: it is stuck",
 			 30, 1, 600, NULL },
+	[SMALL_PERCENT] = { "small_percent", "of huge pages find small places",
+			    0, 0, 100, NULL },
 	[SEED] = { "seed", "of all choices and data", 1, 0, ~0ULL, NULL },
 	[PARAMETERS] = { NULL, NULL, 0, 0, 0, NULL },
 };

@@ -14,7 +14,7 @@
 
 enum {
 	OPERATIONS, TIME_S, PROCESSES, THREADS, PAGES, RESERVE_MB, PATIENCE_S,
-	SEED, PARAMETERS
+	SMALL_PERCENT, SEED, PARAMETERS
 };
 
 extern struct parameter churn_parameters[];

@@ -140,6 +140,10 @@ static enum churn_result migrate(struct churner *self, unsigned long request,
 	/* In whole huge pages, on kernels that have such device folios. */
 	if (churn_random(self) & 1)
 		migrate.flags |= HMM_HARNESS_MIGRATE_COMPOUND;
+	if (migrate.flags & HMM_HARNESS_MIGRATE_COMPOUND &&
+	    VALUE(SMALL_PERCENT) &&
+	    churn_random(self) % 100 < VALUE(SMALL_PERCENT))
+		migrate.flags |= HMM_HARNESS_MIGRATE_SMALL;
 	error = ioctl(fd, request, &migrate) ? errno : 0;
 	if (error == EOPNOTSUPP) {
 		migrate.flags = flags;

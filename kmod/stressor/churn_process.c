@@ -51,15 +51,9 @@ static atomic_uint leaving;
 /* Access that was refused is content lost: the page is known to be there. */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
-	struct json json;
-
+	(void)number;
 	(void)context;
-	json_begin(&json, "corruption");
-	json_string(&json, "process", "churn");
-	json_number(&json, "iteration", churn_self.number);
-	json_number(&json, "signal", number);
-	json_number(&json, "address", (uintptr_t)info->si_addr);
-	json_send(&json);
+	report_signal("churn", churn_self.number, info);
 	churn_fails(EXIT_CORRUPTION);
 	_exit(EXIT_CORRUPTION);
 }

@@ -37,6 +37,18 @@ char *map_pages(size_t pages)
 	return memory;
 }
 
+char *map_huge(size_t count)
+{
+	char *start = mmap(NULL, (count + 1) * HUGE_SIZE,
+			   PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (start != MAP_FAILED)
+		return start + (-(uintptr_t)start & (HUGE_SIZE - 1));
+	report_error("mmap", errno, "%zu huge pages", count);
+	return NULL;
+}
+
 void *map_shared(size_t size)
 {
 	void *shared = mmap(NULL, size, PROT_READ | PROT_WRITE,

@@ -16,8 +16,6 @@
 #include "hmm_harness.h"
 #include "selfcheck.h"
 
-/* What a PMD maps on the machines that have huge device folios. */
-#define HUGE_SIZE	0x200000UL
 /* Of memory that is free where no huge page is. */
 #define SPARE	(64 * HUGE_SIZE)
 #define ALL	(HMM_HARNESS_PAGE_READ | HMM_HARNESS_PAGE_WRITE)
@@ -205,20 +203,6 @@ static void check_fragmented(__u64 before, __u64 total)
 	expect_number("huge: none in use at last", before, in_use());
 }
 
-static bool map_memory(void)
-{
-	size_t size = huge * page_size, reserve = 3 * size;
-	char *start = mmap(NULL, reserve, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (start == MAP_FAILED) {
-		outcome("huge: mmap", false, 0, errno);
-		return false;
-	}
-	memory = start + (-(uintptr_t)start & (size - 1));
-	return true;
-}
-
 size_t check_huge(int fd)
 {
 	struct hmm_harness_stats stats = { 0 };
@@ -228,8 +212,11 @@ size_t check_huge(int fd)
 
 	device = fd;
 	huge = HUGE_SIZE / page_size;
-	if (!map_memory())
+	memory = map_huge(2);
+	if (!memory) {
+		outcome("huge: mmap", false, 0, errno);
 		return 0;
+	}
 	probe.addr = (uintptr_t)memory;
 	if (ioctl(device, HMM_HARNESS_MIGRATE_TO_DEVICE, &probe) &&
 	    errno == EOPNOTSUPP) {

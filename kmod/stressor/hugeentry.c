@@ -31,8 +31,6 @@
 #include "hmm_harness.h"
 #include "stressor.h"
 
-/* What a PMD maps on the machines that have huge device folios. */
-#define HUGE_SIZE	0x200000UL
 #define MAX_SHARERS	16
 /* Reading and writing a huge page takes milliseconds. */
 #define PATIENCE_NS	15000000000ULL
@@ -179,23 +177,16 @@ static int place(const struct move *move)
 
 /* --- what others do ------------------------------------------------------- */
 
-/* A signal is the kernel's answer to who reads memory of his own. */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
-	struct json json;
-
+	(void)number;
 	(void)context;
-	json_begin(&json, "corruption");
-	json_string(&json, "process", "child");
-	json_number(&json, "iteration", atomic_load(&progress.iteration));
-	json_number(&json, "signal", number);
-	json_number(&json, "address", (uintptr_t)info->si_addr);
-	json_send(&json);
+	report_signal("child", atomic_load(&progress.iteration), info);
 	_exit(EXIT_CORRUPTION);
 }
 
 /* Reads what it shares, then writes, which makes the pages its own. */
-static int child(__u64 number)
+static int share(__u64 number)
 {
 	struct sigaction action = { .sa_flags = SA_SIGINFO };
 	__u64 own = mix64(run.key ^ number);
@@ -313,7 +304,7 @@ static int move_forked(const struct move *move, __u64 number, __u64 *moved)
 	while (!ret && count < sharers) {
 		children[count] = fork();
 		if (!children[count])
-			_exit(child(number));
+			_exit(share(number));
 		if (children[count] < 0) {
 			report_error("fork", errno, "child %u", count);
 			ret = EXIT_ENVIRONMENT;
@@ -482,17 +473,14 @@ static int run_iterations(__u64 *done)
 
 static bool map_memory(void)
 {
-	char *start = mmap(NULL, 3 * HUGE_SIZE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (start == MAP_FAILED ||
-	    madvise(start, 3 * HUGE_SIZE, MADV_HUGEPAGE)) {
-		report_error("mmap", errno, "a huge page");
-		return false;
-	}
-	run.memory = start + (-(uintptr_t)start & (HUGE_SIZE - 1));
 	run.pages = HUGE_SIZE / page_size;
-	return true;
+	run.memory = map_huge(1);
+	if (!run.memory)
+		return false;
+	if (!madvise(run.memory, HUGE_SIZE, MADV_HUGEPAGE))
+		return true;
+	report_error("madvise", errno, "MADV_HUGEPAGE");
+	return false;
 }
 
 static int huge_entry_run(const struct scenario *scenario)

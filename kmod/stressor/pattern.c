@@ -82,3 +82,15 @@ void report_corruption(const char *process, __u64 iteration,
 	json_number(&json, "found", mismatch->found);
 	json_send(&json);
 }
+
+void report_signal(const char *process, __u64 iteration, const siginfo_t *info)
+{
+	struct json json;
+
+	json_begin(&json, "corruption");
+	json_string(&json, "process", process);
+	json_number(&json, "iteration", iteration);
+	json_number(&json, "signal", info->si_signo);
+	json_number(&json, "address", (uintptr_t)info->si_addr);
+	json_send(&json);
+}

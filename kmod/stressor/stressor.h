@@ -5,6 +5,7 @@
 
 #include <linux/types.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,6 +21,9 @@ enum {
 	EXIT_ENVIRONMENT = 3,	/* no device node, no such CPU, ... */
 	EXIT_CHECK = 4,		/* an answer of the module is wrong */
 };
+
+/* What a PMD maps on the machines that have huge device folios. */
+#define HUGE_SIZE	0x200000UL
 
 /*
  * A parameter: a number within min..max, one of the names in choices, or, with
@@ -155,6 +159,8 @@ struct hmm_harness_behave;
 /* A descriptor that is attached, or -1; pages, or NULL: reported as well. */
 int attach_device(unsigned int index);
 char *map_pages(size_t pages);
+/* Room for so many huge pages, aligned to be such; what comes up is not said. */
+char *map_huge(size_t count);
 void *map_shared(size_t size);
 int device_stats(int fd, struct hmm_harness_stats *stats);
 /* Finer than now_ns() in an emulated machine, and of the caller's CPU. */
@@ -195,6 +201,9 @@ bool pattern_verify(const void *memory, size_t first, size_t pages,
 		    __u64 key, struct mismatch *mismatch);
 void report_corruption(const char *process, __u64 iteration,
 		       const void *memory, const struct mismatch *mismatch);
+/* A signal is an answer as well, to who accesses memory of its own. */
+void report_signal(const char *process, __u64 iteration,
+		   const siginfo_t *info);
 
 extern size_t page_size;
 

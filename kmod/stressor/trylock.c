@@ -51,8 +51,6 @@
 
 /* No LRU batch of a CPU holds so many pages (PAGEVEC_SIZE). */
 #define BATCH_PAGES	32
-/* What a PMD maps on the machines that have huge device folios. */
-#define HUGE_SIZE	0x200000UL
 
 static const char *const windows[] = { "notifier", "work", "fault", NULL };
 
