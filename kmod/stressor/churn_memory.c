@@ -64,12 +64,18 @@ int churn_arena(struct churner *self)
 
 	churn_self.blocks = VALUE(PAGES) / BLOCK_PAGES;
 	churn_self.arena_length = (churn_self.blocks + 2) * length;
-	/* One more, to begin where a huge page can. */
-	place = mmap(NULL, churn_self.arena_length + length, PROT_NONE,
+	/*
+	 * Two more, to begin where a huge page can, and to have some of it on
+	 * both sides: a hole that moving a block leaves for a moment must not
+	 * be one with the free space next to it.  A thread's first malloc()
+	 * takes 128 MB from there and gives back what lies at both ends, by
+	 * then a block's.
+	 */
+	place = mmap(NULL, churn_self.arena_length + 2 * length, PROT_NONE,
 		     ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (place == MAP_FAILED)
 		return errno;
-	place += (length - (uintptr_t)place % length) % length;
+	place += length - (uintptr_t)place % length;
 	churn_self.arena = place;
 	churn_self.spare = place + churn_self.blocks * length;
 	churn_self.scratch = churn_self.spare + length;
