@@ -36,7 +36,7 @@ from harness.guest.plan import Print, Rmmod, Sleep, Step, Write
 from harness.guest.protocol import End, parse_line
 from harness.kernel.build import BuildRequest, KernelBuild
 from harness.kernel.patches import in_range
-from harness.results.runfolder import TrialResult, all_finished
+from harness.results.runfolder import TrialResult, all_finished, read_record
 from harness.scenario.catalogue import Scenario, UnfitKernelError, Value, load_scenario, scenario_names
 from harness.target.machine import pick_machine
 from harness.target.recording import CONSOLE
@@ -54,8 +54,10 @@ LOCKDEP_IS_ON = re.compile(r"debug_locks: +1$", re.M)
 RESTARTS = "reboot: Restarting system"
 #: Kernels with huge device folios; another one refuses to move one, so that half of all moves would be lost.
 HUGE_DEVICE_FOLIOS = ">=6.19"
-#: The widest scenario: under every preemption model.
+#: The widest scenario: under every preemption model. It ends early when an operation takes longer than it is
+#: told to wait, which is 30 s for a kernel that is ten times as fast.
 WIDEST = "churn"
+PATIENCE: Mapping[str, Value] = {"patience_s": 300}
 #: A guest that a scenario's limits are too tight for is slow, not ill.
 WELL = frozenset({OutcomeKind.COMPLETED, OutcomeKind.NOT_EXERCISED, OutcomeKind.STARVED})
 LIMIT_S = 3000.0
@@ -138,6 +140,11 @@ class Sample:
         return " ".join(f"{name}={value}" for name, value in self.set.items())
 
     @property
+    def values(self) -> dict[str, Value]:
+        """All parameters of the scenario. UserError for what it does not take."""
+        return load_scenario(self.scenario).values(self.set)
+
+    @property
     def name(self) -> str:
         """Of one trial of the night."""
         return " ".join(part for part in (self.scenario, self.preempt, self.words) if part)
@@ -161,8 +168,12 @@ def samples(calls: int, version: str) -> Iterator[Sample]:
         scenario = load_scenario(name)
         if name != "ioctl-fuzz" and scenario.program == "stressor":
             allowed = [model for model in models if model in scenario.needs.preempt]
-            for seed, preempt in enumerate(allowed if name == WIDEST else allowed[:1], start=1):
-                yield Sample(name, preempt, seed=seed)
+            if name == WIDEST:
+                yield from (
+                    Sample(name, model, PATIENCE, seed) for seed, model in enumerate(allowed, start=1)
+                )
+            else:
+                yield Sample(name, allowed[0])
 
 
 def request_of(subject: Subject, workshop: Workshop) -> BuildRequest:
@@ -176,14 +187,13 @@ def plan_of(sample: Sample, kernel: BootableKernel, workshop: Workshop) -> Trial
     """The trial of a sample. UserError if a guest as planned here cannot run it."""
     scenario = load_scenario(sample.scenario)
     boot = BootConfig.model_validate({**BOOT, "preempt": sample.preempt})
-    values = scenario.values(sample.set)
-    scenario.check(boot, values)
+    scenario.check(boot, sample.values)
     return TrialPlan(
         arm=sample.scenario,
         index=0,
         seed=sample.seed,
         scenario=scenario,
-        values=values,
+        values=sample.values,
         kernel=kernel,
         boot=boot,
         stage=set_stage(boot, pick_machine("auto"), kernel.build, workshop),
@@ -214,15 +224,25 @@ def _end(folder: Path) -> End | None:
     return None
 
 
-def did(result: TrialResult, folder: Path) -> str:
+def _amount(result: TrialResult, folder: Path) -> str:
     """How much a trial did, in words."""
     end = _end(folder)
-    answers = (end.model_extra or {}).get("answers") if end else None
-    if not end or answers is None:
-        return f"{result.iterations} iterations"
-    good = int((end.model_extra or {}).get("good", 0))
-    refused = ", ".join(f"{name} {count}" for name, count in sorted(answers.items()))
-    return f"{end.iterations} calls, {100 * good // max(end.iterations, 1)} % good; {refused}"
+    said = (end.model_extra or {}) if end else {}
+    if end and "answers" in said:
+        good = 100 * int(said["good"]) // max(end.iterations, 1)
+        refused = ", ".join(f"{name} {count}" for name, count in sorted(said["answers"].items()))
+        return f"{end.iterations} calls, {good} % good; {refused}"
+    if end and "done" in said:
+        return f"{sum(said['done'].values())} operations by {end.iterations} processes"
+    return f"{result.iterations} iterations"
+
+
+def did(result: TrialResult, folder: Path) -> str:
+    """How much a trial did, and what kept it from more."""
+    amount = _amount(result, folder)
+    if result.kind in WELL - {OutcomeKind.COMPLETED}:
+        return f"{amount}; {result.kind}: {result.title}"
+    return amount
 
 
 HEAD = """\
@@ -236,6 +256,9 @@ def rows_of(out: Path, night: Sequence[Sample], refused: Mapping[str, str]) -> I
     results = {(result.arm, result.seed): result for _, result in all_finished(out)}
     for sample in night:
         result = results.get((sample.scenario, sample.seed))
+        # One of another time, when something else was set.
+        if result and read_record(out / result.folder)["parameters"] != sample.values:
+            result = None
         if refused[sample.name]:
             yield (
                 f"| {sample.scenario} | {sample.words} | {sample.preempt} | | not run: "
