@@ -256,8 +256,8 @@ def rows_of(out: Path, night: Sequence[Sample], refused: Mapping[str, str]) -> I
     results = {(result.arm, result.seed): result for _, result in all_finished(out)}
     for sample in night:
         result = results.get((sample.scenario, sample.seed))
-        # One of another time, when something else was set.
-        if result and read_record(out / result.folder)["parameters"] != sample.values:
+        # One of another time may have had something else set.
+        if result and not read_record(out / result.folder)["parameters"].items() <= sample.values.items():
             result = None
         if refused[sample.name]:
             yield (
