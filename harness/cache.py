@@ -81,7 +81,7 @@ class Cache:
                 if on_wait and patience.expired:
                     on_wait(f"waiting for another harness that holds {name}")
                     on_wait = None
-                time.sleep(0.1)
+                time.sleep(0.05)
             try:
                 yield
             finally:

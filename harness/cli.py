@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows less than UTF-8 is no defect
             stream.reconfigure(errors="replace")
     words = sys.argv[1:] if argv is None else list(argv)
-    arguments = _grammar().parse_args(words, argparse.Namespace(argv=words))
+    arguments = grammar().parse_args(words, argparse.Namespace(argv=words))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @functools.cache
-def _grammar() -> argparse.ArgumentParser:
+def grammar() -> argparse.ArgumentParser:
     """What every command of this process is read with; `parser` makes one that may be changed."""
     return parser()
 

@@ -187,7 +187,7 @@ def check_address(address: str) -> None:
             except ConnectionRefusedError:
                 if deadline.expired:
                     raise
-                time.sleep(0.5)  # it may have been started together with this harness
+                time.sleep(0.1)  # it may have been started together with this harness
 
 
 @contextlib.contextmanager

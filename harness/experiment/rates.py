@@ -60,8 +60,13 @@ def clean_factor(clean: float, weights: Floats, false_rate: float) -> float:
 
     weights: of `RATES`, 1 in all. The same as the odds if both were as likely before.
     """
-    missed = np.exp(clean * (np.log1p(-seen_rates(false_rate)) - math.log1p(-false_rate)))
-    return float(weights @ missed)
+    return float(weights @ np.exp(clean * _clean_logs(false_rate)))
+
+
+def _clean_logs(false_rate: float) -> Floats:
+    """By `RATES`, the logarithm of what one clean trial says: has the bug, to has it not."""
+    logs: Floats = np.log1p(-seen_rates(false_rate)) - math.log1p(-false_rate)
+    return logs
 
 
 def clean_needed(factor: float, weights: Floats, false_rate: float) -> float:
@@ -71,12 +76,17 @@ def clean_needed(factor: float, weights: Floats, false_rate: float) -> float:
     """
     if factor <= 0.0:
         raise ValueError(f"Bayes factor {factor}")
+    logs = _clean_logs(false_rate)
+
+    def too_few(clean: float) -> bool:
+        return float(weights @ np.exp(clean * logs)) > factor
+
     low, high = 0.0, 1.0
-    while clean_factor(high, weights, false_rate) > factor:
+    while too_few(high):
         low, high = high, 2.0 * high
     while high - low > 1e-3 * high and high > 1e-6:
         middle = (low + high) / 2.0
-        low, high = (middle, high) if clean_factor(middle, weights, false_rate) > factor else (low, middle)
+        low, high = (middle, high) if too_few(middle) else (low, middle)
     return high if factor < 1.0 else 0.0
 
 

@@ -10,6 +10,7 @@ import contextlib
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from harness.assets import asset
@@ -49,10 +50,19 @@ def keep_kernel(run: Path, build: KernelBuild) -> None:
 
 def _at_hand(run: Path) -> Iterator[Patch]:
     """The run's own patch files, and those of the catalogue."""
-    for place in (run / "patches", asset("patches")):
-        for path in sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".md"):
-            with contextlib.suppress(UserError):
-                yield from read_patches(path)
+    yield from _patches_in(run / "patches")
+    yield from _catalogue()
+
+
+@cache
+def _catalogue() -> tuple[Patch, ...]:
+    return tuple(_patches_in(asset("patches")))
+
+
+def _patches_in(place: Path) -> Iterator[Patch]:
+    for path in sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".md"):
+        with contextlib.suppress(UserError):
+            yield from read_patches(path)
 
 
 def kept_diffs(run: Path, kernel: KernelFacts) -> dict[str, str]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from harness.cache import default_cache_folder
@@ -60,7 +62,13 @@ def _boot(facts: Mapping[str, Any]) -> BootConfig:
 
 def _symbols(provenance: Mapping[str, Any]) -> SymbolTable | None:
     entry = provenance.get("kernel", {}).get("entry", "")
+    return _table(default_cache_folder() / entry / "System.map") if entry else None
+
+
+@lru_cache(maxsize=4)
+def _table(system_map: Path) -> SymbolTable | None:
+    """All trials of an arm have the same; an entry of the cache does not change."""
     try:
-        return SymbolTable.load(default_cache_folder() / entry / "System.map") if entry else None
+        return SymbolTable.load(system_map)
     except UserError:
         return None

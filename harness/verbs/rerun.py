@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.cli import parser
+from harness.cli import grammar
 from harness.display import Display
 from harness.errors import UserError
 from harness.matrix.model import MATRIX
@@ -21,7 +21,7 @@ from harness.results.runfolder import EXPERIMENT, RECORD, read_record
 def rerun(run: RunRecord, arguments: argparse.Namespace, display: Display) -> int:
     """Carry the run's verb out again. UserError if it would not be the same."""
     words = [*_words(run), *places(arguments), *(["--json"] if arguments.json else [])]
-    again = parser().parse_args(words, argparse.Namespace(argv=words))
+    again = grammar().parse_args(words, argparse.Namespace(argv=words))
     again.repeats = Repeats.of(run)
     before = set(arguments.out.glob("*"))
     status = int(importlib.import_module(f"harness.verbs.{run.verb}").main(again, display))
@@ -34,7 +34,7 @@ def rerun(run: RunRecord, arguments: argparse.Namespace, display: Display) -> in
 
 def places(arguments: argparse.Namespace) -> list[str]:
     """Where this one writes, as words of a command line, as far as that is not where any run does."""
-    usual = parser().parse_args(["show", "RUN"])
+    usual = grammar().parse_args(["show", "RUN"])
     here = {name: getattr(arguments, name) for name in ("out", "cache", "store")}
     others = {name: place for name, place in here.items() if place != getattr(usual, name)}
     return [word for name, place in others.items() for word in (f"--{name}", str(place))]
@@ -53,7 +53,7 @@ def _words(run: RunRecord) -> Sequence[str]:
         case "matrix":
             return ["matrix", str(run.folder / MATRIX)]
         case "selftest":
-            given = parser().parse_args(shlex.split(run.reproduce)[1:])
+            given = grammar().parse_args(shlex.split(run.reproduce)[1:])
             cases = [word for name in given.cases for word in ("--case", name)]
             file = ["--cases-file", str(_cwd(run) / given.cases_file)] if given.cases_file else []
             return ["selftest", "--experiment", kept, "--kernel", kernel, *cases, *file]

@@ -242,6 +242,8 @@ class ConsoleParser:
         return events if expected else events + self._begin(match, line)
 
     def _close_if(self, host_s: float, time_s: float | None) -> list[ConsoleEvent]:
+        if not self._open:
+            return []
         return [self._complete(report) for report in self._reports() if report.silent(host_s, time_s)]
 
     def _reports(self) -> list[_Report]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
-from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED, cMSG_CHANNEL_SUCCESS
 
 from harness.target.box.config import Ssh
 
@@ -50,6 +50,11 @@ class _Session(paramiko.ServerInterface):
         return OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        # The library says so after this has returned; a quick one may have closed the channel by then.
+        started = paramiko.Message()
+        started.add_byte(cMSG_CHANNEL_SUCCESS)
+        started.add_int(channel.remote_chanid)
+        channel.get_transport()._send_user_message(started)  # type: ignore[attr-defined]
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
         return True
 

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,21 +14,16 @@ from harness.deadline import Deadline
 from harness.kernel.spec import KernelTree
 from harness.kmod import build_static_programs
 from tests.unit.kernelroom import Notes, toy_tree
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.linters import LINTERS, Linters
 
 
 @pytest.fixture(scope="session", autouse=True)
-def mypy(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str] | None]:
-    """mypy, which takes longest of all, at work beside the other tests if test_quality.py is among them."""
-    if not any(item.path.name == "test_quality.py" for item in request.session.items):
-        yield None
-        return
-    argv = [sys.executable, "-m", "mypy"]
-    out = subprocess.PIPE
-    with subprocess.Popen(argv, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, text=True) as process:
-        yield process
-        process.kill()
+def linters(request: pytest.FixtureRequest) -> Iterator[Linters]:
+    """At work from the beginning, those whose tests are among the session's."""
+    files = {item.path.name for item in request.session.items}
+    wanted = {name: argv for file in LINTERS if file in files for name, argv in LINTERS[file].items()}
+    with contextlib.closing(Linters(wanted)) as working:
+        yield working
 
 
 @pytest.fixture

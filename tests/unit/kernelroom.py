@@ -39,7 +39,7 @@ modules: $(O)/vmlinux
 modules_prepare:
 \t@touch $(O)/prepared
 $(O)/arch/x86/boot/bzImage: $(O)/vmlinux
-\t@mkdir -p $(@D); cp $< $@; nm $< > $(O)/System.map
+\t@mkdir -p $(@D); cp $< $@; echo 0 T start > $(O)/System.map
 $(O)/vmlinux: $(objs)
 \t@gcc -nostdlib -static -Wl,-e,start -o $@ $^
 $(O)/%.o: %.c $(O)/.config

@@ -67,7 +67,7 @@ def test_a_guest_that_was_only_late_is_asked_for_again(
 ) -> None:
     says("exec sleep 60")
     with monkeypatch.context() as patience:
-        patience.setattr(accel, "PROBE_S", 0.2)
+        patience.setattr(accel, "PROBE_S", 0.05)
         answer, kept = ask()
     assert not answer.works
     assert "not there after" in answer.why

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +31,8 @@ from harness.target.protocol import AgentLine, BootPlan, GuestEnded, RawEvent, S
 from harness.target.recording import replay
 from tests.unit.boxroom import SshServer, ssh_server
 
+#: include/uapi/linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36
 #: Says one thing, and the others once the file is there that it is told of.
 SAY = """#!/bin/sh
 for n in 1 2 3; do
@@ -57,6 +62,18 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshServe
     monkeypatch.setattr(guest_module, "_OUTPUT", str(tmp_path / "run" / "agent.jsonl"))
     with ssh_server(tmp_path, PATH=f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin") as running:
         yield running
+
+
+@pytest.fixture
+def orphanage() -> Iterator[None]:
+    """Makes this process the one that buries orphans, as the init of a box does at once.
+
+    The one of this machine may take seconds, and that of a container may never do it.
+    """
+    prctl = ctypes.CDLL(None).prctl
+    assert prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0
+    yield
+    assert prctl(_PR_SET_CHILD_SUBREAPER, 0) == 0
 
 
 def started(server: SshServer, init: Path, folder: Path, steps: list[Step]) -> BoxGuest:
@@ -98,13 +115,15 @@ def run_to_the_end(
 
 
 def test_the_agent_is_heard_to_its_end_across_a_cut(
-    server: SshServer, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: SshServer, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orphanage: None
 ) -> None:
     monkeypatch.setattr(machine_module, "_AGAIN_S", 0.05)
     monkeypatch.setattr(guest_module, "_TICK_S", 0.05)
     steps: list[Step] = [Exec("/say", (str(tmp_path / "on"),)), Exec("/bin/true"), PowerOff()]
     guest = started(server, init, tmp_path, steps)
     before = heard(guest, '"n":1')
+    (pid,) = (int(step.detail.split()[1]) for step in guest.steps if step.name == "agent")
+    threading.Thread(target=os.waitpid, args=(pid, 0), daemon=True).start()
     server.cut()
     (tmp_path / "on").touch()
     events, messages = run_to_the_end(guest, tmp_path, before)

@@ -75,7 +75,7 @@ def test_no_word_of_a_command_is_shown(room: Room) -> None:
     (room.folder / "failing").write_text("0")
     for words in ((str(room.program), "hang", "hunter"), ("/no/such/hunter",)):
         with pytest.raises(InfraError) as caught:
-            room.switch(cycle=words, timeout_s=0.3, retries=0).cycle()
+            room.switch(cycle=words, timeout_s=0.1, retries=0).cycle()
         assert "hunter" not in f"{caught.value.message} {caught.value.hint}"
     echo = ("sh", "-c", 'echo "login $0 refused"; exit 1', "hunter")
     with pytest.raises(InfraError, match=r"login \*\*\* refused"):

@@ -113,10 +113,14 @@ def test_a_key_that_only_the_agent_has(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_connection_that_breaks(tmp_path: Path) -> None:
     with ssh_server(tmp_path) as server:
         shell = connect("lab1", server.ssh)
-        threading.Timer(0.2, server.cut).start()
         heard: list[bytes] = []
+
+        def hear_and_cut(data: bytes) -> None:
+            heard.append(data)
+            server.cut()
+
         with pytest.raises(Unreachable, match="box lab1: the connection broke"):
-            shell.follow(["sh", "-c", "echo here; sleep 30"], heard.append, threading.Event())
+            shell.follow(["sh", "-c", "echo here; sleep 30"], hear_and_cut, threading.Event())
         assert heard == [b"here\n"]
         with pytest.raises(Unreachable):
             shell.run(["true"], soon())

@@ -216,7 +216,7 @@ def test_blank_in_the_cache_folder_is_refused(tmp_path: Path) -> None:
 def test_deadline_ends_a_build_and_leaves_nothing_finished(tree: KernelTree, cache: Cache) -> None:
     change_makefile(tree, "\t@gcc -nostdlib", "\tsleep 600; gcc -nostdlib")
     with pytest.raises(InfraError, match="did not end in time"):
-        build_kernel(request(tree), cache, Notes(), Deadline.after(1))
+        build_kernel(request(tree), cache, Notes(), Deadline.after(0.5))
     assert not list(cache.folder("builds").iterdir())
 
 

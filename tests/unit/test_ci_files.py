@@ -4,44 +4,29 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from harness.cli import parser
+from harness.cli import grammar
 from harness.nightly.known import Known
 from harness.nightly.model import load_nightly
 from harness.nightly.units import units_of
 from harness.results.night import NightTreeFacts
+from tests.unit.linters import LINTERS as ALL_LINTERS
+from tests.unit.linters import ROOT, Linters
 
-ROOT = Path(__file__).resolve().parents[2]
 CI = ROOT / "ci"
-TOOLS = Path(sys.executable).parent
-SCHEMAS = [str(TOOLS / "check-jsonschema"), "--builtin-schema"]
-
-LINTERS = {
-    "github": [*SCHEMAS, "vendor.github-workflows", "ci/github.yml"],
-    "gitlab": [*SCHEMAS, "vendor.gitlab-ci", "--data-transform", "gitlab-ci", "ci/gitlab-ci.yml"],
-    "container": [str(TOOLS / "hadolint"), "ci/Containerfile"],
-    "systemd": [
-        "systemd-analyze",
-        "verify",
-        "ci/systemd/hmm-nightly.service",
-        "ci/systemd/hmm-nightly.timer",
-    ],
-}
+LINTERS = ALL_LINTERS["test_ci_files.py"]
 
 
 @pytest.mark.parametrize("name", LINTERS)
-def test_linter_says_nothing(name: str) -> None:
-    argv = LINTERS[name]
-    if shutil.which(argv[0]) is None:
-        pytest.skip(f"there is no {argv[0]} here")
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_linter_says_nothing(name: str, linters: Linters) -> None:
+    done = linters.result(name)
+    if done is None:
+        pytest.skip(f"there is no {LINTERS[name][0]} here")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "" and done.stdout in ("", "ok -- validation done\n")
 
@@ -65,7 +50,7 @@ def test_every_command_in_them_is_one_that_the_program_takes() -> None:
     assert len(commands) >= 5
     for command in commands:
         words = re.sub(r'"\$\(.*\)"', "RUN", command).split("#")[0].split()
-        parser().parse_args(words)
+        grammar().parse_args(words)
     for place in re.findall(r"\bci/[a-z/.-]+[a-z]", text):
         assert (ROOT / place).exists() or place == "ci/systemd/hmm-nightly", place
 

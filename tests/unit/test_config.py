@@ -10,7 +10,7 @@ import pytest
 
 from harness.arguments import experiment_from, experiment_named
 from harness.assets import asset
-from harness.cli import parser
+from harness.cli import grammar
 from harness.config import (
     DebianTree,
     FolderTree,
@@ -280,20 +280,20 @@ def test_a_setting_without_key_or_value_is_refused(word: str) -> None:
 
 
 def test_seeds_are_the_first_seed_and_the_number_of_trials() -> None:
-    arguments = parser().parse_args(["compare", "--clock", "virtual", "--seeds", "5..24"])
+    arguments = grammar().parse_args(["compare", "--clock", "virtual", "--seeds", "5..24"])
     experiment = experiment_from(arguments, load_experiment("linux-7"))
     assert (experiment.seed, experiment.trials, experiment.boot.clock) == (5, 20, "virtual")
 
 
 def test_one_seed_is_one_trial() -> None:
-    arguments = parser().parse_args(["compare", "--seeds", "0..0"])
+    arguments = grammar().parse_args(["compare", "--seeds", "0..0"])
     experiment = experiment_from(arguments, load_experiment("linux-7"))
     assert (experiment.seed, experiment.trials, experiment.boot.clock) == (0, 1, "host")
 
 
 @pytest.mark.parametrize("machine", ["microvm", "q35"])
 def test_the_debug_fragment_adds_to_a_kernel_what_no_other_fragment_contradicts(machine: Machine) -> None:
-    arguments = parser().parse_args(["run", "--kernel", "base", "--fragment", "debug"])
+    arguments = grammar().parse_args(["run", "--kernel", "base", "--fragment", "debug"])
     experiment = experiment_from(arguments, load_experiment("linux-7"))
     tree = KernelTree(Path("/nowhere"), "7.3.4", "ident", "a tree", "origin")
     plain = kernel_request(tree, (), load_experiment("linux-7").kernels["base"], machine)
@@ -315,7 +315,7 @@ def test_box_takes_the_place_of_a_machine() -> None:
 def test_a_target_that_is_qemu_lends_a_device_of_this_machine(tmp_path: Path) -> None:
     file = tmp_path / "gpu.yaml"
     file.write_text("qemu:\n  vfio: 0000:03:00.0\n  userland: system\n")
-    arguments = parser().parse_args(["run", "--kernel", "base", "--target", str(file)])
+    arguments = grammar().parse_args(["run", "--kernel", "base", "--target", str(file)])
     experiment = experiment_from(arguments, load_experiment("linux-7"))
     assert (experiment.target, experiment.boot.machine) == ("", "q35")
     assert experiment.qemu.vfio == "0000:03:00.0"

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import parser
+from harness.cli import grammar
 from harness.config import known_fragments
 from harness.grammar import verbs
 from harness.kernel.patches import read_patches
 from harness.scenario.catalogue import scenario_names
 
 ROOT = Path(__file__).resolve().parents[2]
-GRAMMAR = parser()
+GRAMMAR = grammar()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

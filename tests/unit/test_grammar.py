@@ -17,26 +17,27 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from harness.cli import main, parser
+from harness.cli import grammar, main
 from harness.examples import EXAMPLES
 from harness.grammar import PROGRAM, purposes, verbs
 from harness.manual import manual
 from harness.verbs.completion import script
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = list(verbs(parser()))
+VERBS = list(verbs(grammar()))
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_has_examples_that_parse_and_a_module(verb: str) -> None:
     assert EXAMPLES.get(verb), f"{verb} has no example in harness/examples.py"
-    given = [parser().parse_args(shlex.split(example.words.partition(" >")[0])) for example in EXAMPLES[verb]]
+    words = [shlex.split(example.words.partition(" >")[0]) for example in EXAMPLES[verb]]
+    given = [grammar().parse_args(each) for each in words]
     assert given[0].verb == verb and all(hasattr(one, "quiet") for one in given)
     assert callable(importlib.import_module(f"harness.verbs.{verb}").main)
 
 
 def test_no_example_is_of_a_verb_that_is_gone() -> None:
-    assert set(EXAMPLES) == set(VERBS) == set(purposes(parser()))
+    assert set(EXAMPLES) == set(VERBS) == set(purposes(grammar()))
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -65,7 +66,7 @@ def test_the_manual_page_has_every_verb_and_option_and_its_readers_say_nothing(t
         ["mandoc", "-Tascii", "-O", "width=400", str(page)], capture_output=True, text=True, check=True
     )
     text = re.sub(".\b", "", read.stdout)  # bold is a letter over itself
-    for verb, command in verbs(parser()).items():
+    for verb, command in verbs(grammar()).items():
         assert f"\n   {verb}\n" in text
         assert all(f"{PROGRAM} {example.words}" in text for example in EXAMPLES[verb])
         assert all(word in text for action in _shown(command) for word in action.option_strings)

@@ -237,7 +237,7 @@ def test_the_outer_guard_is_no_verdict(
         yield
 
     monkeypatch.setattr(target, "boot", hangs)
-    monkeypatch.setattr(bench, "EVIDENCE_S", 0.3 - 120)
+    monkeypatch.setattr(bench, "EVIDENCE_S", 0.1 - 120)
     done = lab.runpytest_inprocess("--hmm-config", "harness.yaml", "-k", "after")
     done.assert_outcomes(errors=1, deselected=2)
     done.stdout.fnmatch_lines(["ended from outside: Timeout*"])

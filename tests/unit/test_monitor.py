@@ -34,7 +34,7 @@ def test_silence_ends_with_the_deadline() -> None:
     ours, theirs = socket.socketpair()
     monitor = Monitor(ours)
     with pytest.raises(InfraError, match=r"does not answer \(query-status\)") as error:
-        monitor.execute("query-status", Deadline.after(0.2))
+        monitor.execute("query-status", Deadline.after(0.05))
     assert not isinstance(error.value, MonitorGone)
     monitor.close()
     theirs.close()
@@ -43,7 +43,7 @@ def test_silence_ends_with_the_deadline() -> None:
 def test_an_end_that_closes_later_wakes_who_waits() -> None:
     ours, theirs = socket.socketpair()
     monitor = Monitor(ours)
-    closer = threading.Timer(0.2, theirs.close)
+    closer = threading.Timer(0.05, theirs.close)
     closer.start()
     with pytest.raises(MonitorGone, match="QEMU has ended"):
         monitor.hmp("info registers -a", Deadline.after(60))

@@ -186,6 +186,6 @@ def test_a_server_that_is_not_there_changes_no_verdict(
 
 @pytest.mark.parametrize("command", [["sleep", "60"], ["/nonexistent"]])
 def test_a_program_that_hangs_or_is_not_there_is_said(command: list[str], tmp_path: Path) -> None:
-    options = NotifyOptions.model_validate({"command": command}).model_copy(update={"timeout_s": 0.2})
+    options = NotifyOptions.model_validate({"command": command}).model_copy(update={"timeout_s": 0.05})
     (said,) = notify(options, finished(tmp_path), tmp_path)
     assert "did not end in time" in said or "is not installed" in said

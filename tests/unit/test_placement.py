@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import parser
+from harness.cli import grammar
 from harness.config import BootConfig
 from harness.display import make_progress
 from harness.errors import UserError
@@ -77,11 +77,11 @@ def test_a_containers_limits_count(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_what_there_is_one_of_is_used_by_one_trial_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
     display = make_progress(sys.stdout)
-    given = parser().parse_args(["compare", "--jobs", "4"])
+    given = grammar().parse_args(["compare", "--jobs", "4"])
     with runner_for(given, [BootConfig()], display, "0000:03:00.0") as runner:
         assert isinstance(runner, OneByOne)
     assert "one trial at a time: all use 0000:03:00.0" in capsys.readouterr().out
-    given = parser().parse_args(["compare", "--scheduler", "tcp://a:1"])
+    given = grammar().parse_args(["compare", "--scheduler", "tcp://a:1"])
     with (
         pytest.raises(UserError, match=r"use 0000:03:00\.0, which workers do not have"),
         runner_for(given, [BootConfig()], display, "0000:03:00.0"),
@@ -91,9 +91,9 @@ def test_what_there_is_one_of_is_used_by_one_trial_at_a_time(capsys: pytest.Capt
 
 def test_the_command_line_takes_a_number_or_auto_or_a_scheduler(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("compare", "matrix"):
-        assert parser().parse_args([verb]).jobs == 1
-        assert parser().parse_args([verb, "--jobs", "auto"]).jobs == "auto"
+        assert grammar().parse_args([verb]).jobs == 1
+        assert grammar().parse_args([verb, "--jobs", "auto"]).jobs == "auto"
         for words in (["--jobs", "0"], ["--jobs", "all"], ["--jobs", "2", "--scheduler", "tcp://a:1"]):
             with pytest.raises(SystemExit):
-                parser().parse_args([verb, *words])
+                grammar().parse_args([verb, *words])
     assert "not allowed with argument --jobs" in capsys.readouterr().err

@@ -3,33 +3,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("ci/*/*.py"))
+from tests.unit.linters import LINTERS, ROOT, Linters
 
 
-def test_mypy_says_nothing_of_package_and_tests(mypy: subprocess.Popen[str]) -> None:
-    out, _ = mypy.communicate()
-    assert mypy.returncode == 0, out
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["ruff", "check", "harness", "tests", "ci"],
-        ["ruff", "format", "--check", "harness", "tests", "ci"],
-        ["mypy", "--strict", *SCRIPTS],
-    ],
-    ids=["ruff-check", "ruff-format", "mypy-ci"],
-)
-def test_linter_says_nothing(command: list[str]) -> None:
-    argv = [sys.executable, "-m", *command]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("name", LINTERS["test_quality.py"])
+def test_linter_says_nothing(name: str, linters: Linters) -> None:
+    done = linters.result(name)
+    assert done, f"{name} is not installed"
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -184,9 +184,11 @@ def test_a_listing_fits_a_narrow_terminal(ran: tuple[Path, Path], capsys: Captur
     for words in (["--trials"], ["--signatures"], ["--nights"], []):
         argv = ["-c", script, "history", *words, "--store", str(ran[1])]
         env = {**plain, "TERM": "xterm"}
-        shown = pexpect.spawn(
+        child = pexpect.spawn(
             sys.executable, argv, dimensions=(24, 60), env=env, encoding="utf-8", timeout=300
-        ).read()
+        )
+        child.ptyproc.delayafterclose = 0.0  # type: ignore[attr-defined]
+        shown = child.read()
         assert "2026" in shown and max(map(len, shown.splitlines())) <= 60, shown
 
 

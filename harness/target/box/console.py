@@ -19,6 +19,8 @@ from harness.target.box.links import Link, open_link
 
 #: Between two attempts to open a console that was closed, s.
 _AGAIN_S = 1.0
+#: How long it may take until a console that is left is closed, s.
+_LOOK_S = 0.02
 _CHUNK = 65536
 #: The answer to SysRq `h`, whatever keys the kernel has (drivers/tty/sysrq.c).
 _HELP = rb"sysrq: HELP"
@@ -145,7 +147,7 @@ class BoxConsole:
         while not self._closing.is_set():
             try:
                 # Bytes, as no encoding was named; the type says otherwise.
-                data = link.decode(cast(bytes, line.read_nonblocking(_CHUNK, timeout=0.1)))
+                data = link.decode(cast(bytes, line.read_nonblocking(_CHUNK, timeout=_LOOK_S)))
             except pexpect.TIMEOUT:
                 continue
             except pexpect.EOF:

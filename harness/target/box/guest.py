@@ -62,7 +62,7 @@ class BoxGuest:
         self._token = token
         self._journal = journal
         self._stop = threading.Event()
-        self._listened = False
+        self._listened = threading.Event()
         self._examined = False
         #: Of the test kernel, once it runs.
         self.boot_id = ""
@@ -265,18 +265,17 @@ class BoxGuest:
                     return "stopped"
                 shell = again
         finally:
-            self._listened = True
+            self._listened.set()
             ticker.join()
 
     def _tick(self) -> None:
         """Time in which the guest can be heard counts against it; other time does not."""
-        while not self._stop.is_set() and not self._listened:
-            try:
+        try:
+            while not self._listened.is_set():
                 self._stream.emit(lambda now: Sample(now, self._audible, ()))
-            except HarnessError as error:
-                self._stream.fail(error)
-                return
-            self._stop.wait(_TICK_S)
+                self._listened.wait(_TICK_S)
+        except HarnessError as error:
+            self._stream.fail(error)
 
     def _reach(self, lost: InfraError) -> Shell | None:
         """A connection to the same boot, once there is one; None: it was stopped meanwhile.
