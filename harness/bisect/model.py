@@ -61,6 +61,10 @@ class Evidence:
         return self.clean + self.reproduced
 
 
+#: Of a place that was never tried.
+_NONE = Evidence()
+
+
 @dataclass(frozen=True)
 class Costs:
     """What it costs to find out, s: a kernel that is not built yet, and a trial."""
@@ -85,7 +89,7 @@ class Knowledge:
 
     def at(self, place: Place) -> Evidence:
         """The evidence of a place."""
-        return self.tested.get(place, Evidence())
+        return self.tested.get(place, _NONE)
 
 
 @dataclass(frozen=True)
