@@ -98,6 +98,7 @@ def _failure(seen: Sequence[Observation], said: Said, oracle: Oracle) -> Outcome
                 kind=OutcomeKind.CORRUPTION,
                 title=f"the stressor found data changed: {_words(first)}",
                 signature=Signature("data_corruption", ()),
+                is_bug=oracle.corrupts,
                 onset_s=first.host_s,
                 decided_by=first,
                 consequences=others,

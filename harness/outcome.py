@@ -73,6 +73,8 @@ class Oracle:
     needs_windows: bool
     #: What the bug does to a guest that lives on: a figure beyond its limit. Without it a trial says nothing.
     metrics: tuple[MetricLimit, ...] = ()
+    #: Data that the stressor finds changed is the bug: nobody else could have changed it.
+    corrupts: bool = False
     #: The program of the scenario is a suite of tests: what it says in KTAP decides.
     suite: bool = False
     #: Outcomes that do not name the bug themselves, but are it when a later event matches a rule. A hang that

@@ -133,6 +133,8 @@ class OracleConfig(Frozen):
     windows: bool
     #: Host seconds that the guest had without an iteration or a counter that moves, after which it is hung.
     stall_s: int
+    #: Data that the stressor finds changed is the bug itself.
+    corrupts: bool = False
     #: By the names that the stressor's `end` gives.
     metrics: dict[str, MetricConfig] = Field(default={})
 
@@ -199,7 +201,13 @@ class Scenario(Frozen):
             for name, metric in self.oracle.metrics.items()
         )
         suite = self.program != "stressor"
-        return Oracle(rules, needs_windows=self.oracle.windows, metrics=metrics, suite=suite)
+        return Oracle(
+            rules,
+            needs_windows=self.oracle.windows,
+            metrics=metrics,
+            corrupts=self.oracle.corrupts,
+            suite=suite,
+        )
 
     def limits(self, boot: BootConfig) -> Thresholds:
         """What the watcher takes a silence of this guest for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,8 +280,10 @@ def test_a_panic_at_boot_is_a_panic() -> None:
 
 def test_data_that_changed() -> None:
     bad = say(3.0, type="corruption", t=2.0, address="0x7f0000000000", page=3, expected=17, found=0)
-    outcome = judged([*RAN, bad, say(3.1, type="exit", path="/hmm-stressor", status=1), ended(4.0, EXITED)])
-    assert outcome.kind is OutcomeKind.CORRUPTION and outcome.is_failure
+    events = [*RAN, bad, say(3.1, type="exit", path="/hmm-stressor", status=1), ended(4.0, EXITED)]
+    outcome = judged(events)
+    assert outcome.kind is OutcomeKind.CORRUPTION and outcome.is_failure and not outcome.is_bug
+    assert judged(events, replace(ORACLE, corrupts=True)).is_bug
     assert "page 3" in outcome.title and "found 0" in outcome.title
     assert isinstance(outcome.decided_by, AgentMessage)
 
