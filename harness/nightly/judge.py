@@ -80,7 +80,6 @@ def controlled(cells: Sequence[NightCell]) -> tuple[NightCell, ...]:
 
     That is the control of the same scenario in the same guest; where that is left out, any of the tree.
     """
-    shown = {cell.tree for cell in cells if cell.role == "control" and cell.reproduced}
     controls = {
         (cell.tree, cell.label, cell.place): cell
         for cell in cells
@@ -89,18 +88,23 @@ def controlled(cells: Sequence[NightCell]) -> tuple[NightCell, ...]:
     return tuple(
         cell.model_copy(update={"judged": not why, "why": why})
         for cell in cells
-        for why in [_why_not(cell, controls.get((cell.tree, cell.label, cell.place)), cell.tree in shown)]
+        for others in [[each for each in controls.values() if each.tree == cell.tree]]
+        for why in [_why_not(cell, controls.get((cell.tree, cell.label, cell.place)), others)]
     )
 
 
-def _why_not(cell: NightCell, control: NightCell | None, shown: bool) -> str:
+def _why_not(cell: NightCell, control: NightCell | None, others: Sequence[NightCell]) -> str:
+    """others: the controls of the whole tree."""
     if cell.state != "done" or not cell.answered:
         ways = ", ".join(f"{count} {kind}" for kind, count in cell.outcomes.items())
         return cell.reason or f"no trial answered ({ways})"
     if cell.role == "control":
         return ""
     if control is None:
-        return "" if shown else "no control of this tree showed its bug"
+        if any(other.reproduced for other in others):
+            return ""
+        failed = any(other.answered for other in others)
+        return "no control of this tree " + ("showed its bug" if failed else "has an answer tonight")
     if control.reproduced:
         return ""
     if control.answered:

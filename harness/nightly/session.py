@@ -20,7 +20,7 @@ from harness.nightly.judge import Judgement, Past, judge
 from harness.nightly.known import Known
 from harness.nightly.model import QEMU, Nightly
 from harness.nightly.suggest import bisection
-from harness.nightly.units import MOST, Unit, in_turn, in_vain, took
+from harness.nightly.units import MOST, Unit, behind_controls, in_turn, in_vain, took
 from harness.process import command_line
 from harness.progress import Progress
 from harness.results.matrix import MatrixResult
@@ -81,6 +81,8 @@ class Session:
         self._cells = [NightCell.model_validate(cell) for cell in begun.get("cells", ())]
         detectors = begun.get("detectors")
         self._detectors = DetectorFacts.model_validate(detectors) if detectors else None
+        #: The unit whose turn it is tonight: it is begun, whatever it took.
+        self._leader = ""
         self._spent_s = float(begun.get("seconds", 0.0))
         self._begin = begin
         self._budget_s = setting.night.budget_minutes * 60.0
@@ -133,13 +135,12 @@ class Session:
     # The units
 
     def _turns(self) -> list[Unit]:
-        """Those that are not done yet, the ones first that waited longest."""
-        by_name = {unit.name: unit for unit in self._setting.units}
-        return [
-            by_name[name]
-            for name in in_turn(list(by_name), self._setting.past.nights, self._budget_s)
-            if name not in self._units or self._units[name].state != "done"
-        ]
+        """Those that are not done yet, the ones first that waited longest, each behind a control."""
+        past, by_name = self._setting.past.nights, {unit.name: unit for unit in self._setting.units}
+        turns = [by_name[name] for name in in_turn(list(by_name), past, self._budget_s)]
+        self._leader = turns[0].name if turns else ""
+        done = [unit.name for unit in self._units.values() if unit.state == "done"]
+        return behind_controls(turns, past, self._budget_s, done)
 
     def _too_long(self) -> Iterator[str]:
         past = self._setting.past.nights
@@ -155,7 +156,8 @@ class Session:
     def _run(self, unit: Unit) -> UnitFacts:
         left_s = self._deadline.remaining
         usual_s = took(unit.name, self._setting.past.nights)
-        first = not any(each.state == "done" for each in self._units.values())
+        # A control that was run for it took nothing of its turn.
+        first = unit.name == self._leader or not any(each.state == "done" for each in self._units.values())
         if not left_s:
             return UnitFacts(name=unit.name, state="left", reason="the budget was over")
         if usual_s > left_s and not first:

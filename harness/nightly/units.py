@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ class Unit:
     def name(self) -> str:
         """`mainline/trylock-starvation`."""
         return f"{self.tree.name}/{self.matrix.scenarios[0].name}"
+
+    @property
+    def controlled(self) -> bool:
+        """Whether it has a control of its own, in a guest at least."""
+        (entry,) = self.matrix.scenarios
+        if self.control not in (entry.kernels or self.matrix.kernels):
+            return False
+        guests = itertools.product(entry.preempt or self.matrix.preempt, entry.cpus or self.matrix.cpus)
+        return any(
+            not any(left_out.covers(entry.name, self.control, *guest) for left_out in self.matrix.exclude)
+            for guest in guests
+        )
 
     def write(self, folder: Path) -> Path:
         """Leave it as a file that `matrix` takes."""
@@ -135,6 +148,23 @@ def in_turn(names: Sequence[str], past: Sequence[NightResult], budget_s: float) 
         return len(past)
 
     return sorted(names, key=lambda name: (in_vain(name, past) > MOST * budget_s, -waited(name)))
+
+
+def behind_controls(
+    turns: Sequence[Unit], past: Sequence[NightResult], budget_s: float, run: Collection[str]
+) -> list[Unit]:
+    """The units in turn; before one without a control comes one of its tree that has one, turn or not.
+
+    run: those that were run tonight before. A control that most of a budget was not enough for is not moved.
+    """
+    order: dict[str, Unit] = {}
+    for unit in turns:
+        able = [each for each in turns if each.controlled and each.tree.name == unit.tree.name]
+        if not unit.controlled and not any(each.name in (*run, *order) for each in able):
+            able = [each for each in able if in_vain(each.name, past) <= MOST * budget_s]
+            order |= {each.name: each for each in able[:1]}
+        order[unit.name] = unit
+    return [unit for unit in order.values() if unit.name not in run]
 
 
 def in_vain(name: str, past: Sequence[NightResult]) -> float:

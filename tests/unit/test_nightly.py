@@ -17,8 +17,10 @@ from harness.arguments import experiment_named
 from harness.cli import main
 from harness.matrix.model import matrix_named
 from harness.nightly.child import Ran
-from harness.nightly.units import in_turn, took
+from harness.nightly.model import load_nightly
+from harness.nightly.units import in_turn, took, units_of
 from harness.results.database import MIGRATIONS
+from harness.results.night import NightTreeFacts
 from harness.results.runfolder import RECORD, read_record, write_record
 from tests.unit.kernelroom import mounted
 from tests.unit.nightroom import BUG, FILE, WARNING, Room, Verbs, as_always, night
@@ -176,7 +178,42 @@ def test_what_did_not_fit_comes_first_the_next_night(room: Room) -> None:
     assert room.night(cut) == 0 and cut.units == order
     assert [unit["state"] for unit in room.last["units"]] == ["done", "done", "done", "cut"]
     again = Verbs()
-    assert room.night(again) == 0 and again.units == [order[3], *order[:3]]
+    # Behind the control that it needs.
+    assert room.night(again) == 0 and again.units == [order[2], order[3], order[0], order[1]]
+
+
+def test_what_has_no_control_of_its_own_is_run_behind_one(room: Room) -> None:
+    """Its turn or not: without one it could not be judged, if the budget ended between them."""
+    lines = FILE.splitlines(keepends=True)
+    (at,) = (number for number, line in enumerate(lines) if line.endswith("- trylock-starvation\n"))
+    room.file.write_text("".join([*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]))
+    order = ["mainline.trylock-starvation", "mainline.churn", "stable.trylock-starvation", "stable.churn"]
+    verbs = Verbs(instead={"stable.trylock-starvation": Ran(None)})
+    assert room.night(verbs) == 3 and verbs.units == order
+    why = {(cell["tree"], cell["label"]): cell["why"] for cell in room.last["cells"] if not cell["judged"]}
+    assert why["stable", "churn"] == "no control of this tree has an answer tonight"
+    assert ("mainline", "churn") not in why
+    # A control that takes the whole budget in vain is not waited for.
+    changed(room, {"stable/trylock-starvation": 1500.0})
+    verbs = Verbs()
+    room.night(verbs)
+    assert verbs.units == [*order[:2], order[3], order[2]]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "controlled"),
+    [
+        ("{kernels: [unfixed], preempt: [full]}", True),
+        ("{kernels: [unfixed]}", False),
+        ("{kernels: [fixed]}", True),
+    ],
+)
+def test_a_control_that_is_left_out_everywhere_is_none(room: Room, left_out: str, controlled: bool) -> None:
+    exclude = f"    preempt: [none, full]\n    exclude: [{left_out[:-1]}, why: slow}}]\n"
+    room.file.write_text(FILE.replace("    trials: 6\n", exclude))
+    tree = NightTreeFacts(name="mainline", source="", revision="1" * 40)
+    first, churn = units_of(load_nightly(room.file), [tree])
+    assert first.controlled == controlled and not churn.controlled
 
 
 def test_what_took_longer_than_is_left_is_not_begun(room: Room) -> None:
@@ -189,7 +226,7 @@ def test_what_took_longer_than_is_left_is_not_begun(room: Room) -> None:
     # The one that comes first is begun whatever it took: else it never would be.
     verbs = Verbs()
     room.night(verbs)
-    assert verbs.units[0] == "mainline.churn"
+    assert verbs.units[:2] == ["mainline.trylock-starvation", "mainline.churn"]
 
 
 def test_what_no_budget_is_enough_for_keeps_nothing_else_from_running(room: Room) -> None:
