@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The tree's own HMM suite, whole, on each tree; and with upstream-tests/mixed-livelock, fixed and not.
+"""The tree's own HMM suite, whole, on each tree; and with the tests added to it, on kernels fixed and not.
 
 Writes `reports/YYYY-mm-dd-upstream.md`, one row a sample; ends with 1 if a trial comes to what it should not.
 """
@@ -39,6 +39,7 @@ HEAD = """\
 ALONE_S = 240.0
 SHORT = ("--set", "benchmark=leave-out")
 PATCHED = (*SHORT, "--patch", "upstream-tests/mixed-livelock")
+SHARED = (*SHORT, "--experiment", "linux-7-split", "--patch", "upstream-tests/shared-huge-err")
 COHERENT = ("--scenario", "upstream-hmm-tests-coherent", "--memory-mb", "2048")
 
 
@@ -85,6 +86,8 @@ SAMPLES = (
         "",
         5,
     ),
+    Sample("7.x, a huge page shared by a fork", "base", SHARED, "soft_lockup", 5),
+    Sample("7.x, the same with split-every-entry", "base-with-split", SHARED, trials=5),
 )
 
 
