@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +21,7 @@ from harness.process import run
 from harness.progress import Progress
 from harness.siblings.known import Known, KnownHits
 from harness.siblings.source import NAMES, attempts, body_of, function_at
-from harness.siblings.spatch import check_control, marked_lines
+from harness.siblings.spatch import Mode, check_control, marked_lines
 
 _SUFFIXES = (".c", ".h")
 _WORTH_READING = re.compile(rf"\b(?:{'|'.join(NAMES)})\b")
@@ -102,19 +105,34 @@ def search(
                 f"no C file of {tree.description} below {', '.join(wanted)} tries a folio's lock",
                 hint=f"the rule knows {' and '.join(NAMES)}; --path takes other files and folders",
             )
-        check_control(scratch, deadline)
-        for done, path in enumerate(files):
-            step.update(path, done, len(files))
-            file = _bring(tree, stack, path, scratch)
-            lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-            there = attempts("\n".join(lines))
-            tried += len(there)
-            seen = marked_lines(file, "attempts", scratch, deadline)
-            if missed := sorted(set(there) - set(seen)):
-                unread.append(Unread(path, _lines(lines, missed)))
-            marked = marked_lines(file, "shape", scratch, deadline)
-            hits += _hits(path, lines, marked, set(there), known)
+        with _at_once() as pool:
+            control = pool.submit(check_control, scratch, deadline)
+            sources = [_bring(tree, stack, path, scratch) for path in files]
+            modes: tuple[Mode, ...] = ("attempts", "shape")
+            asked = [
+                [pool.submit(marked_lines, source, mode, scratch, deadline) for mode in modes]
+                for source in sources
+            ]
+            control.result()
+            for done, (path, source, (seen, marked)) in enumerate(zip(files, sources, asked, strict=True)):
+                step.update(path, done, len(files))
+                lines = source.read_text(encoding="utf-8", errors="replace").split("\n")
+                there = attempts("\n".join(lines))
+                tried += len(there)
+                if missed := sorted(set(there) - set(seen.result())):
+                    unread.append(Unread(path, _lines(lines, missed)))
+                hits += _hits(path, lines, marked.result(), set(there), known)
     return Search(len(files), tried, tuple(hits), tuple(unread))
+
+
+@contextlib.contextmanager
+def _at_once() -> Iterator[ThreadPoolExecutor]:
+    """A spatch on each CPU. What has not begun when the block is left, by an error or Ctrl-C, never does."""
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="spatch")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _inside(path: str, tree: KernelTree, stack: PatchStack) -> str:
