@@ -11,8 +11,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pytest
-
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.kernel.build import BuildRequest, KernelBuild, build_kernel
@@ -144,6 +142,8 @@ def mounted(path: Path, size: str) -> Iterator[Path]:
     argv = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
+        import pytest  # takes longer than all else here, and programs that tests kill import this
+
         pytest.skip(f"a full disk needs a file system of its own: {done.stderr.strip()}")
     try:
         yield path

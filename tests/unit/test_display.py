@@ -162,9 +162,9 @@ def test_an_estimate_is_round(seconds: float, text: str) -> None:
 def test_a_locale_that_knows_ascii_only_gets_a_result_all_the_same() -> None:
     environ = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     program = (
-        "from harness.cli import main; from harness.verbs import doctor\n"
-        "doctor.main = lambda given, shown: shown.result('what does not fit\\u2026') or 0\n"
-        "main(['doctor'])"
+        "from harness.cli import main; from harness.verbs import history\n"
+        "history.main = lambda given, shown: shown.result('what does not fit\\u2026') or 0\n"
+        "main(['history'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environ, capture_output=True, check=True
