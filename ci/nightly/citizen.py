@@ -104,6 +104,7 @@ BUGS = frozenset(
         "refcount-livelock",
         "split-unmapped-folio",
         "zap-migration-entry",
+        "stale-page-flags",
     }
 )
 SUBJECTS = {
@@ -114,12 +115,17 @@ SUBJECTS = {
             "pmd-trylock-starvation/wait-on-locked-pmd",
             "split-unmapped-folio/split-every-entry",
             "zap-migration-entry/tell-by-entry",
+            "stale-page-flags/clear-at-free",
         ),
         BUGS,
     ),
     "6.12": Subject(
         "linux-6.12",
-        ("trylock-starvation/trylock-device-page", "trylock-starvation/wait-on-locked"),
+        (
+            "trylock-starvation/trylock-device-page",
+            "trylock-starvation/wait-on-locked",
+            "stale-page-flags/clear-at-free",
+        ),
         BUGS,
     ),
 }

@@ -36,6 +36,7 @@ static const struct scenario *const scenarios[] = {
 	&two_devices,
 	&split_unmapped_folio,
 	&zap_migration_entry,
+	&stale_page_flags,
 	&xe_system_allocator,
 };
 

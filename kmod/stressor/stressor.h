@@ -72,6 +72,7 @@ extern const struct scenario failed_migration;
 extern const struct scenario two_devices;
 extern const struct scenario split_unmapped_folio;
 extern const struct scenario zap_migration_entry;
+extern const struct scenario stale_page_flags;
 extern const struct scenario xe_system_allocator;
 
 /* json.c: one object a line, sent by one write(). */
