@@ -6,6 +6,7 @@ However large the console is, only these parts are read: a guest that floods it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,8 @@ class _Times:
     def __init__(self, source: IO[bytes] | None, size: int) -> None:
         self._source = source
         self._size = size
+        #: Between these offsets everything came at this time: where one looks, one looks again.
+        self._span: tuple[int, float, float] = (0, 0.0, 0.0)
 
     @classmethod
     def open(cls, folder: Path) -> _Times:
@@ -184,17 +187,20 @@ class _Times:
 
     def offset(self, host_s: float) -> int:
         """The first byte that came at `host_s` or later."""
-        return self._search(1, host_s)[0]
+        before, after = self._search(1, host_s)
+        return (after or before)[0]
 
     def host_s(self, offset: int) -> float:
         """When the byte at `offset` came; 0 where nothing says so."""
-        return self._search(0, offset + 1)[2]
+        begin, end, host_s = self._span
+        if not begin <= offset < end:
+            before, after = self._search(0, offset + 1)
+            host_s = before[1]
+            self._span = (before[0], after[0] if after else math.inf, host_s)
+        return host_s
 
-    def _search(self, column: int, value: float) -> tuple[int, float, float]:
-        """(offset, time) of the first mark whose `column` is `value` or more, and the time of the one before.
-
-        Behind the last mark: its own again.
-        """
+    def _search(self, column: int, value: float) -> tuple[tuple[int, float], tuple[int, float] | None]:
+        """The last mark, (offset, time), whose `column` is less than `value`, and the next, if any."""
         low, high = 0, self._size
         before = (0, 0.0)
         after: tuple[int, float] | None = None
@@ -207,8 +213,7 @@ class _Times:
                 high, after = middle, mark
             else:
                 low, before = begin + 1, mark
-        found = after or before
-        return found[0], found[1], before[1]
+        return before, after
 
     def _mark(self, place: int) -> tuple[int, tuple[int, float] | None]:
         """The first whole line that begins at `place` or behind it: where, and what it says."""
