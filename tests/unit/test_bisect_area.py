@@ -19,7 +19,7 @@ from tests.unit.sources import git, git_daemon, import_history, serving, soon
 
 #: Commits of the history that is killed upon, and files of each.
 COMMITS = 6
-FILES = 300
+FILES = 150
 
 
 @pytest.fixture
