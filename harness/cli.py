@@ -277,6 +277,16 @@ def parser() -> argparse.ArgumentParser:
 
     add_result_verbs(commands)
 
+    listing = commands.add_parser(
+        "list", help="scenarios, patches, experiments and matrices that there are; or all about one"
+    )
+    listing.add_argument(
+        "what", nargs="?", metavar="NAME",
+        help="one of them; or scenarios, patches, experiments or matrices (default: a line for each of all)",
+    )  # fmt: skip
+    listing.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    listing.set_defaults(verb="list")
+
     doctor = commands.add_parser("doctor", help="what this machine lacks, and how to mend it")
     doctor.add_argument("--json", action="store_true")
     target(doctor)

@@ -82,6 +82,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example("prune --keep 50 --keep-verdicts 365d", "evidence of 50 runs, verdicts of a year"),
         Example("prune --keep-cache 30d --dry-run", "sources and builds that nobody used for a month"),
     ),
+    "list": (
+        Example("list", "every name that the other verbs take, and what it is"),
+        Example("list rt-spinner", "a scenario: its parameters, with default and range, and its metrics"),
+        Example("list patches", "the catalogue of changes; `list ID` tells all about one"),
+    ),
     "doctor": (Example("doctor", "what is missing, and the command that mends it"),),
     "completion": (
         Example(

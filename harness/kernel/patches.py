@@ -64,7 +64,9 @@ class _File(_Strict):
         return value
 
 
-class _Entry(_Strict):
+class Entry(_Strict):
+    """What the catalogue says of a change, and which file has it for which kernel versions."""
+
     id: str
     #: Which bug it is about; a build fix is about none.
     bug: str = ""
@@ -79,11 +81,11 @@ class _Entry(_Strict):
 
 
 class _Listing(_Strict):
-    patches: tuple[_Entry, ...]
+    patches: tuple[Entry, ...]
 
     @field_validator("patches")
     @classmethod
-    def _unique(cls, value: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
+    def _unique(cls, value: tuple[Entry, ...]) -> tuple[Entry, ...]:
         names = [entry.id for entry in value]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -116,7 +118,7 @@ class Catalogue:
     """The changes known by name; `folder` is where their files are."""
 
     folder: Path
-    entries: tuple[_Entry, ...]
+    entries: tuple[Entry, ...]
 
     @classmethod
     def load(cls, path: Path | None = None) -> Catalogue:
@@ -127,13 +129,18 @@ class Catalogue:
     def ids(self) -> list[str]:
         return [entry.id for entry in self.entries]
 
-    def resolve(self, name: str, version: str) -> Patch:
-        """The named change for a kernel version. UserError: no such name, or no file for that version."""
+    def entry(self, name: str) -> Entry:
+        """What is known of the named change. UserError: no such name."""
         entry = next((entry for entry in self.entries if entry.id == name), None)
         if entry is None:
             close = nearest(name, self.ids, 0.4)
             hint = f"did you mean {close!r}?" if close else f"known: {', '.join(self.ids)}"
             raise UserError(f"there is no patch {name!r} in the catalogue", hint=hint)
+        return entry
+
+    def resolve(self, name: str, version: str) -> Patch:
+        """The named change for a kernel version. UserError: no such name, or no file for that version."""
+        entry = self.entry(name)
         patch = self._covering(entry, version)
         if patch is None:
             covered = " or ".join(file.versions for file in entry.files)
@@ -155,7 +162,7 @@ class Catalogue:
             for entry in self.entries
         )
 
-    def _covering(self, entry: _Entry, version: str) -> Patch | None:
+    def _covering(self, entry: Entry, version: str) -> Patch | None:
         """A change as it is for a kernel version; None if no file covers that."""
         for file in entry.files:
             if in_range(version, file.versions):

@@ -186,7 +186,9 @@ class Scenario(Frozen):
         if defects:
             raise UserError(
                 f"scenario {self.name}: " + "; ".join(defects),
-                hint="parameters: " + ", ".join(f"{name}={p.default}" for name, p in self.parameters.items()),
+                hint="parameters: "
+                + ", ".join(f"{name}={p.default}" for name, p in self.parameters.items())
+                + f"; `hmm-harness list {self.name}` tells what they are",
             )
         return values
 

@@ -19,6 +19,7 @@ from harness.matrix.model import builtin_matrices
 from harness.results.formats import FORMATS
 from harness.scenario.catalogue import scenario_names
 from harness.selftest.cases import load_cases
+from harness.verbs.list import listed_words
 from harness.watch.kinds import OutcomeKind
 
 
@@ -56,6 +57,7 @@ _WORDS: Mapping[str, Callable[[], Iterable[str]]] = {
     "cases": lambda: [case.name for case in load_cases()],
     "format": lambda: FORMATS,
     "outcome": lambda: map(str, OutcomeKind),
+    "what": listed_words,
     "of": lambda: verbs(parser()),
 }
 #: The same of words that may be files as well.

@@ -114,6 +114,7 @@ def test_a_shell_completes_verbs_options_values_and_files(name: str, tmp_path: P
             ("hmm-harness run --preempt vol", "untary"),
             ("hmm-harness compare linux-6", ".12"),
             ("hmm-harness compare --try fi", "x.mbox"),
+            ("hmm-harness list pmd-trylock-starvation/", "wait-on-locked-pmd"),
         ):
             child.send(f"{typed}\t")
             child.expect_exact(typed)
