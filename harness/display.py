@@ -117,6 +117,11 @@ def _style(line: str) -> str:
     return f"bold {'green' if _GOOD.match(headline[1]) else 'yellow' if _OPEN.match(headline[1]) else 'red'}"
 
 
+def _broken_off(error: BaseException) -> str:
+    """How a step ended that did not come to its end."""
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+
+
 class _Step:
     """A phase: how long it has been going on, and how far it is."""
 
@@ -183,8 +188,8 @@ class PlainProgress(_Shown):
         self.note(f"{title} ...")
         try:
             yield step
-        except BaseException:
-            self._stamped(f"{title}: failed after {elapsed(step.spent_s)}", "red")
+        except BaseException as error:
+            self._stamped(f"{title}: {_broken_off(error)} after {elapsed(step.spent_s)}", "red")
             raise
         self._stamped(f"{title}: done in {elapsed(step.spent_s)}")
 
@@ -248,8 +253,8 @@ class LiveProgress(_Shown):
         self._ensure_live()
         try:
             yield step
-        except BaseException:
-            self._say(f"✗ {title}  {elapsed(step.spent_s)}", "red")
+        except BaseException as error:
+            self._say(f"✗ {title}  {_broken_off(error)} after {elapsed(step.spent_s)}", "red")
             raise
         else:
             self._say(f"✓ {title}  {elapsed(step.spent_s)}", "green")

@@ -44,6 +44,8 @@ class MetricLimit:
     unit: str
     above: float | None = None
     below: float | None = None
+    #: What the figure is, as the end of a sentence; empty: the name says it.
+    help: str = ""
 
     @property
     def timed(self) -> bool:
@@ -52,10 +54,11 @@ class MetricLimit:
 
     def crossed(self, value: float) -> str:
         """How a value is beyond the limit, in words; empty if it is not."""
+        told = f": {self.help}" if self.help else ""
         if self.above is not None and value > self.above:
-            return f"{self.words(value)}, more than {self.above:g}"
+            return f"{self.words(value)}, more than {self.above:g}{told}"
         if self.below is not None and value < self.below:
-            return f"{self.words(value)}, less than {self.below:g}"
+            return f"{self.words(value)}, less than {self.below:g}{told}"
         return ""
 
     def words(self, value: float) -> str:

@@ -205,16 +205,24 @@ def check_preempt(tree: KernelTree, name: str, build: KernelBuild, model: str) -
 
 def experiment_with(kernel: str) -> Experiment:
     """The built-in experiment that has a kernel of this name; UserError if none has."""
-    known: list[str] = []
-    for name in builtin_experiments():
-        experiment = load_experiment(name)
-        known += experiment.kernels
-        if kernel in experiment.kernels:
-            return experiment
+    known = known_kernels()
+    if kernel in known:
+        return load_experiment(known[kernel][0])
+    named = ", ".join(f"{name} ({', '.join(experiments)})" for name, experiments in known.items())
     raise UserError(
         f"no kernel {kernel!r}{did_you_mean(kernel, known)}",
-        hint=f"one of {', '.join(known)}, or one of your own with --experiment FILE",
+        hint=f"one of (in brackets: the experiments that have it) {named}; "
+        "or one of your own with --experiment FILE",
     )
+
+
+def known_kernels() -> dict[str, list[str]]:
+    """The kernels of all built-in experiments by name, each with the experiments that have it."""
+    known: dict[str, list[str]] = {}
+    for name in builtin_experiments():
+        for kernel in load_experiment(name).kernels:
+            known.setdefault(kernel, []).append(name)
+    return known
 
 
 def kernel_of(experiment: Experiment, name: str) -> KernelConfig:

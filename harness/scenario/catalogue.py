@@ -199,7 +199,7 @@ class Scenario(Frozen):
             for rule in self.oracle.rules
         )
         metrics = tuple(
-            MetricLimit(name, metric.unit, metric.above, metric.below)
+            MetricLimit(name, metric.unit, metric.above, metric.below, metric.help)
             for name, metric in self.oracle.metrics.items()
         )
         suite = self.program != "stressor"

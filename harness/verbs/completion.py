@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import parser
-from harness.config import builtin_experiments, known_fragments, load_experiment
+from harness.config import builtin_experiments, known_fragments
 from harness.display import Display
 from harness.errors import InfraError
+from harness.experiment.kernels import known_kernels
 from harness.grammar import verbs
 from harness.kernel.patches import Catalogue
 from harness.matrix.model import builtin_matrices
@@ -42,17 +43,12 @@ def script(shell: str) -> str:
     return str(shtab.complete(top, shell)).rstrip() + "\n"
 
 
-def _kernels() -> Iterable[str]:
-    names = (name for built_in in builtin_experiments() for name in load_experiment(built_in).kernels)
-    return dict.fromkeys(names)
-
-
 #: What a word of the command line can be, by what the parser calls it.
 _WORDS: Mapping[str, Callable[[], Iterable[str]]] = {
     "scenario": scenario_names,
     "scenarios": scenario_names,
-    "kernel": _kernels,
-    "kernels": _kernels,
+    "kernel": known_kernels,
+    "kernels": known_kernels,
     "fragments": known_fragments,
     "cases": lambda: [case.name for case in load_cases()],
     "format": lambda: FORMATS,

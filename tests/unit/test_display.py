@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,6 @@ def test_a_pipe_gets_plain_lines_with_times() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
-def test_a_step_that_fails_says_so() -> None:
-    stream = io.StringIO()
-    with pytest.raises(ValueError), PlainProgress(stream).step("boot"):
-        raise ValueError
-    assert "boot: failed after" in stream.getvalue()
-
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,6 +51,15 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "80")
     return monkeypatch
+
+
+@pytest.mark.parametrize(("error", "said"), [(ValueError, "failed"), (KeyboardInterrupt, "interrupted")])
+def test_a_step_that_does_not_come_to_its_end_says_why(error: type[BaseException], said: str) -> None:
+    for progress in (PlainProgress(io.StringIO()), LiveProgress(Terminal())):
+        with pytest.raises(error), closing(progress), progress.step("boot"):
+            raise error
+        told = progress.stream
+        assert isinstance(told, io.StringIO) and re.search(rf"boot:? +{said} after", told.getvalue())
 
 
 def test_a_terminal_keeps_finished_steps_and_the_last_table() -> None:

@@ -343,7 +343,10 @@ def test_every_kind_of_outcome_is_either_an_answer_or_none() -> None:
 METRIC_ORACLE = Oracle(
     (),
     needs_windows=False,
-    metrics=(MetricLimit("wait", "ms", above=100), MetricLimit("rounds", "/s", below=2)),
+    metrics=(
+        MetricLimit("wait", "ms", above=100),
+        MetricLimit("rounds", "/s", below=2, help="of the slower one"),
+    ),
 )
 
 
@@ -352,7 +355,7 @@ METRIC_ORACLE = Oracle(
     [
         ({"wait": 100, "rounds": 2.0}, "completed", "20 iterations, wait 100 ms, rounds 2 /s"),
         ({"wait": 100.5, "rounds": 1}, "starved", "wait 100.5 ms, more than 100"),
-        ({"wait": 0, "rounds": 1.5}, "starved", "rounds 1.5 /s, less than 2"),
+        ({"wait": 0, "rounds": 1.5}, "starved", "rounds 1.5 /s, less than 2: of the slower one"),
         ({"wait": 500.0}, "not_exercised", "20 iterations, but nothing to measure: no rounds"),
     ],
 )
