@@ -88,8 +88,8 @@ def _compare(result: Result, trials: Sequence[TrialResult], folder: Path) -> lis
     # On the virtual clock nobody looks into a guest: its own watchdogs report.
     hung = [arm for arm in done.arms if sum(arm.proofs.values())]
     lines += [f"  {arm.name:8} {_proof_line(arm)}" for arm in hung if boot.clock == "host"]
-    told = [trial for trial in trials if trial.cycle or trial.splat]
-    shown = next((trial for trial in told if trial.is_bug), next(iter(told), None))
+    told = [trial for trial in trials if trial.kind.is_failure or evidence_lines(trial)]
+    shown = max(told, key=lambda trial: (trial.is_bug, bool(evidence_lines(trial))), default=None)
     if shown:
         lines += ["", *_shown(shown)]
     return [
@@ -107,7 +107,9 @@ def _settings(scenario: str, values: Mapping[str, int | str]) -> str:
 
 
 def _shown(trial: TrialResult) -> list[str]:
-    return [f"  {trial.arm}, trial {trial.index} (all of it in {trial.folder}):", *evidence_lines(trial)]
+    """The evidence of a trial; of one that has no cycle and no splat, as a starved one, what it came to."""
+    lines = evidence_lines(trial) or [f"    {trial.title}"]
+    return [f"  {trial.arm}, trial {trial.index} (all of it in {trial.folder}):", *lines]
 
 
 def _arm_row(arm: ArmResult) -> tuple[str, ...]:

@@ -81,3 +81,8 @@ def test_a_comparison_shows_what_was_measured(tmp_path: Path) -> None:
         "  wait_ms ms        300 (12.25 to 1000)  -      above 250",
         "  wait_worst_ms ms  2000 (2000 to 2000)  -",
     ]
+    title = "wait_ms 300 ms, more than 250: of a fault (median)"
+    starved = replace(hung, kind=OutcomeKind.STARVED, title=title, splat=())
+    lines = report_text("compare", result, [replace(hung, is_bug=False), starved], folder).splitlines()
+    told = lines.index("  base-without-wait, trial 1 (all of it in trials/001):")
+    assert lines[told + 1 : told + 3] == [f"    {title}", ""]
