@@ -39,7 +39,7 @@ def scenario_parts(scenario: Scenario, name: str) -> Iterable[Part]:
         ],
     )
     yield from _table(
-        ("metric", "bad", "unit", "is"),
+        ("metric", "starved", "unit", "is"),
         [(key, metric.limit, metric.unit, metric.help) for key, metric in oracle.metrics.items()],
     )
 
