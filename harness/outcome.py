@@ -76,7 +76,7 @@ class Oracle:
     needs_windows: bool
     #: What the bug does to a guest that lives on: a figure beyond its limit. Without it a trial says nothing.
     metrics: tuple[MetricLimit, ...] = ()
-    #: Data that the stressor finds changed is the bug: nobody else could have changed it.
+    #: Data found changed, or a structure of the kernel's found damaged, is the bug itself.
     corrupts: bool = False
     #: The program of the scenario is a suite of tests: what it says in KTAP decides.
     suite: bool = False
@@ -92,7 +92,8 @@ class Oracle:
 
     def names(self, event: ConsoleEvent) -> bool:
         """Whether an event has the bug's own signature."""
-        return self.rule(event.outcome, event.frames) is not None
+        corruption = self.corrupts and event.outcome is OutcomeKind.CORRUPTION
+        return corruption or self.rule(event.outcome, event.frames) is not None
 
 
 @dataclass(frozen=True)

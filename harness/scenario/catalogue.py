@@ -133,7 +133,7 @@ class OracleConfig(Frozen):
     windows: bool
     #: Host seconds that the guest had without an iteration or a counter that moves, after which it is hung.
     stall_s: int
-    #: Data that the stressor finds changed is the bug itself.
+    #: Data found changed, or a structure of the kernel's found damaged, is the bug itself.
     corrupts: bool = False
     #: By the names that the stressor's `end` gives.
     metrics: dict[str, MetricConfig] = Field(default={})

@@ -3,17 +3,18 @@
  * What becomes of a huge folio while PMD migration entries stand for it.
  *
  * split-unmapped-folio: the folio is taken as a whole, the driver has places
- * for single pages only, and the core splits it unmapped.  Children map it too,
- * so that there are other entries than the caller's (race=fork); or a thread
- * drops the memory, so that there is none (race=zap).
+ * for single pages only, and the core splits it unmapped.  By race=fork children
+ * map it too, so that there are other entries than the caller's.  By zap a
+ * thread drops the memory, so that there is none; by refault it writes to it
+ * again as well, so that another folio is there.
  *
- * zap-migration-entry: a folio of device memory moves as a whole, and a thread
- * drops the memory.
+ * zap-migration-entry: a folio of device memory moves as a whole to another
+ * place on the device, and a thread drops the memory.
  *
- * A thread that drops memory does so when the module holds the batch: nobody
- * has to be in time.  Who still has the memory must see every byte, who dropped
- * it zeros, and in the end nobody may keep a page, of the device or of the
- * system.
+ * A thread that drops memory does so while the module holds the batch; what was
+ * not held long enough is no window.  Who has the memory must see every byte,
+ * who dropped it zeros, and in the end nobody may keep a page, of the device or
+ * of the system.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,7 +36,8 @@
 /* Reading and writing a huge page takes milliseconds. */
 #define PATIENCE_NS	15000000000ULL
 
-enum { HOLD_MS, ITERATIONS, SEED, COMMON, RACE = COMMON, SHARERS, PARAMETERS };
+enum { HOLD_MS, ITERATIONS, SEED, COMMON };
+enum { RACE = COMMON, SHARERS, PARAMETERS };
 
 #define COMMON_PARAMETERS						\
 	[HOLD_MS] = { "hold_ms", "for which a batch is held", 200, 1,	\
@@ -44,9 +46,9 @@ enum { HOLD_MS, ITERATIONS, SEED, COMMON, RACE = COMMON, SHARERS, PARAMETERS };
 			 NULL },					\
 	[SEED] = { "seed", "of the data", 1, 0, ~0ULL, NULL }
 
-enum { FORK, ZAP };
+enum race { FORK, ZAP, REFAULT, ZAP_DEVICE };
 
-static const char *const races[] = { "fork", "zap", NULL };
+static const char *const races[] = { "fork", "zap", "refault", NULL };
 
 static struct parameter split_parameters[] = {
 	COMMON_PARAMETERS,
@@ -61,32 +63,8 @@ static struct parameter zap_parameters[] = {
 	[COMMON] = { NULL, NULL, 0, 0, 0, NULL },
 };
 
+/* Of what both have. */
 #define VALUE(which)	(run.parameters[which].value)
-
-/* One way for the folio to go. */
-struct move {
-	const char *name;
-	bool from_device;
-	bool to_device;
-	bool small;
-	bool zapped;		/* by a thread of the same process */
-};
-
-static const struct move forked[] = {
-	{ "to_device", false, true, true, false },
-	{ "to_system", true, false, true, false },
-	{ NULL, false, false, false, false },
-};
-
-static const struct move split_and_zapped[] = {
-	{ "to_device", false, true, true, true },
-	{ NULL, false, false, false, false },
-};
-
-static const struct move zapped[] = {
-	{ "device_to_device", true, true, false, true },
-	{ NULL, false, false, false, false },
-};
 
 enum { PHASE_START, PHASE_PLACE, PHASE_FORK, PHASE_MOVE, PHASE_VERIFY };
 
@@ -96,15 +74,17 @@ static const char *const phases[] = {
 
 static struct {
 	const struct parameter *parameters;
-	const struct move *moves;
+	enum race race;
+	unsigned int sharers;
 	int device;
-	char *memory;		/* one huge page, aligned */
+	char *memory;		/* one huge page */
+	char *other;		/* and one more */
 	size_t pages;
 	__u64 key;
 	atomic_uint *go;	/* shared with the children */
 	atomic_uint passed;	/* the batch that was to be held is over */
-	atomic_ullong moves_made;
-	__u64 windows, freed, stuck;
+	atomic_ullong moves;
+	__u64 moved, windows, freed, stuck;
 } run;
 
 static struct progress progress = { .phases = phases };
@@ -115,20 +95,20 @@ static int failed_call(const char *what)
 	return EXIT_ENVIRONMENT;
 }
 
-static int drop(void)
+static int drop(char *memory)
 {
-	if (!madvise(run.memory, HUGE_SIZE, MADV_DONTNEED))
+	if (!madvise(memory, HUGE_SIZE, MADV_DONTNEED))
 		return EXIT_DONE;
 	report_error("madvise", errno, "MADV_DONTNEED");
 	return EXIT_ENVIRONMENT;
 }
 
 /* What is not mapped by a PMD would test something else. */
-static int check_huge(__u8 kind)
+static int check_huge(const char *memory, __u8 kind)
 {
 	__u8 found;
 	struct hmm_harness_snapshot snapshot = {
-		.addr = (uintptr_t)run.memory, .length = page_size,
+		.addr = (uintptr_t)memory, .length = page_size,
 		.pages = (uintptr_t)&found, .count = 1,
 	};
 
@@ -143,10 +123,10 @@ static int check_huge(__u8 kind)
 	return EXIT_ENVIRONMENT;
 }
 
-static int migrate(bool to_device, __u32 flags, __u64 *migrated)
+static int migrate(const char *memory, bool to_device, __u32 flags)
 {
 	struct hmm_harness_migrate migrate = {
-		.addr = (uintptr_t)run.memory, .length = HUGE_SIZE,
+		.addr = (uintptr_t)memory, .length = HUGE_SIZE,
 		.flags = flags | HMM_HARNESS_MIGRATE_COMPOUND,
 	};
 
@@ -155,27 +135,28 @@ static int migrate(bool to_device, __u32 flags, __u64 *migrated)
 		  &migrate))
 		return failed_call(to_device ? "MIGRATE_TO_DEVICE" :
 					       "MIGRATE_TO_SYSTEM");
-	*migrated = migrate.migrated;
+	run.moved += migrate.migrated;
 	return EXIT_DONE;
 }
 
-/* The folio, filled, where the move takes it from. */
-static int place(const struct move *move)
+/* A huge folio, filled, in system memory or on the device. */
+static int place(char *memory, bool on_device)
 {
-	__u64 moved;
-	int ret = drop();
+	int ret = drop(memory);
 
 	if (ret)
 		return ret;
-	pattern_fill(run.memory, 0, run.pages, run.key);
-	ret = check_huge(HMM_HARNESS_PAGE_SYSTEM);
-	if (ret || !move->from_device)
+	atomic_store(&progress.phase, PHASE_PLACE);
+	run.key = mix64(VALUE(SEED)) ^ mix64(~atomic_fetch_add(&run.moves, 1));
+	pattern_fill(memory, 0, run.pages, run.key);
+	ret = check_huge(memory, HMM_HARNESS_PAGE_SYSTEM);
+	if (ret || !on_device)
 		return ret;
-	ret = migrate(true, 0, &moved);
-	return ret ?: check_huge(HMM_HARNESS_PAGE_DEVICE);
+	ret = migrate(memory, true, 0);
+	return ret ?: check_huge(memory, HMM_HARNESS_PAGE_DEVICE);
 }
 
-/* --- what others do ------------------------------------------------------- */
+/* --- a fork shares it ----------------------------------------------------- */
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
@@ -246,62 +227,16 @@ static int end_children(const pid_t *children, unsigned int count, bool wanted)
 	return ret;
 }
 
-/* What the thread that drops the memory saw of a held batch. */
-struct zapping {
-	int status;
-	bool in_time;		/* the batch was held all the while */
-	__u64 freed;		/* device pages given back meanwhile */
-};
-
-static void *zap(void *argument)
+static int move_shared(bool on_device, __u64 number)
 {
-	struct hmm_harness_window window = { 0 };
-	struct hmm_harness_stats before, after;
-	struct zapping *zapping = argument;
-
-	wait_until_held(run.device, &run.passed);
-	zapping->status = device_stats(run.device, &before);
-	if (!zapping->status)
-		zapping->status = drop();
-	if (!zapping->status)
-		zapping->status = device_stats(run.device, &after);
-	if (!zapping->status && ioctl(run.device, HMM_HARNESS_WINDOW, &window))
-		zapping->status = failed_call("WINDOW");
-	zapping->in_time = window.held == HMM_HARNESS_HELD_WAITING;
-	zapping->freed = before.pages_in_use - after.pages_in_use;
-	return NULL;
-}
-
-/* Nothing is left of what was there. */
-static int check_empty(__u64 number)
-{
-	size_t word, words = HUGE_SIZE / sizeof(__u64);
-	const __u64 *found = (const __u64 *)run.memory;
-	struct mismatch mismatch = { 0 };
-
-	for (word = 0; word < words; word++) {
-		if (!found[word])
-			continue;
-		mismatch.page = word * sizeof(__u64) / page_size;
-		mismatch.offset = word * sizeof(__u64) % page_size;
-		mismatch.found = found[word];
-		report_corruption("dropped", number, run.memory, &mismatch);
-		return EXIT_CORRUPTION;
-	}
-	return EXIT_DONE;
-}
-
-/* --- an iteration --------------------------------------------------------- */
-
-static int move_forked(const struct move *move, __u64 number, __u64 *moved)
-{
-	unsigned int count = 0, sharers = VALUE(SHARERS);
 	pid_t children[MAX_SHARERS];
-	int ret = EXIT_DONE, found;
+	unsigned int count = 0;
+	int ret, found;
 
+	ret = place(run.memory, on_device);
 	atomic_store(&progress.phase, PHASE_FORK);
 	atomic_store(run.go, 0);
-	while (!ret && count < sharers) {
+	while (!ret && count < run.sharers) {
 		children[count] = fork();
 		if (!children[count])
 			_exit(share(number));
@@ -313,7 +248,7 @@ static int move_forked(const struct move *move, __u64 number, __u64 *moved)
 		}
 	}
 	atomic_store(&progress.phase, PHASE_MOVE);
-	ret = ret ?: migrate(move->to_device, HMM_HARNESS_MIGRATE_SMALL, moved);
+	ret = ret ?: migrate(run.memory, !on_device, HMM_HARNESS_MIGRATE_SMALL);
 	atomic_store(&progress.phase, PHASE_VERIFY);
 	if (!ret)
 		set_and_wake(run.go, 1);
@@ -325,7 +260,109 @@ static int move_forked(const struct move *move, __u64 number, __u64 *moved)
 	return check_content("parent", number, run.memory, run.pages, run.key);
 }
 
-static int move_zapped(const struct move *move, __u64 number, __u64 *moved)
+/* --- a thread drops it ---------------------------------------------------- */
+
+/* What the thread saw of a held batch. */
+struct zapping {
+	int status;
+	bool in_time;		/* the batch was held all the while */
+	__u64 freed;		/* device pages given back meanwhile */
+};
+
+static int zap(struct zapping *zapping)
+{
+	struct hmm_harness_window window = { 0 };
+	struct hmm_harness_stats before, after;
+	int ret;
+
+	wait_until_held(run.device, &run.passed);
+	ret = device_stats(run.device, &before);
+	ret = ret ?: drop(run.memory);
+	ret = ret ?: device_stats(run.device, &after);
+	if (ret)
+		return ret;
+	zapping->freed = before.pages_in_use - after.pages_in_use;
+	if (run.race == REFAULT)
+		pattern_fill(run.memory, 0, run.pages, ~run.key);
+	if (ioctl(run.device, HMM_HARNESS_WINDOW, &window))
+		return failed_call("WINDOW");
+	zapping->in_time = window.held == HMM_HARNESS_HELD_WAITING;
+	return EXIT_DONE;
+}
+
+static void *zapper(void *zapping)
+{
+	((struct zapping *)zapping)->status = zap(zapping);
+	return NULL;
+}
+
+/* Nothing is left of what was there. */
+static int check_empty(void)
+{
+	size_t word, words = HUGE_SIZE / sizeof(__u64);
+	const __u64 *found = (const __u64 *)run.memory;
+	struct mismatch mismatch = { 0 };
+
+	for (word = 0; word < words; word++) {
+		if (!found[word])
+			continue;
+		mismatch.page = word * sizeof(__u64) / page_size;
+		mismatch.offset = word * sizeof(__u64) % page_size;
+		mismatch.found = found[word];
+		report_corruption("dropped", atomic_load(&progress.iteration),
+				  run.memory, &mismatch);
+		return EXIT_CORRUPTION;
+	}
+	return EXIT_DONE;
+}
+
+static void *checker(void *status)
+{
+	*(int *)status = run.race == REFAULT ?
+		check_content("refault", atomic_load(&progress.iteration),
+			      run.memory, run.pages, ~run.key) :
+		check_empty();
+	return NULL;
+}
+
+/* By a thread, as whoever reads it may fault again and again. */
+static int check_dropped(void)
+{
+	static int status;
+	struct timespec until;
+	pthread_t thread;
+	int error;
+
+	atomic_store(&progress.phase, PHASE_VERIFY);
+	error = pthread_create(&thread, NULL, checker, &status);
+	if (error) {
+		report_error("pthread_create", error, "no thread");
+		return EXIT_ENVIRONMENT;
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += PATIENCE_NS / 1000000000ULL;
+	if (!pthread_timedjoin_np(thread, NULL, &until))
+		return status;
+	run.stuck++;
+	return EXIT_DONE;
+}
+
+/*
+ * Device memory goes to a place that was free before: not to its own, which is
+ * the first to be free if it is given back meanwhile.
+ */
+static int place_to_be_held(bool on_device)
+{
+	int ret;
+
+	if (!on_device)
+		return place(run.memory, false);
+	ret = place(run.other, true);
+	ret = ret ?: place(run.memory, true);
+	return ret ?: migrate(run.other, false, 0);
+}
+
+static int move_held(bool on_device)
 {
 	struct hmm_harness_window window = { .flags = HMM_HARNESS_WINDOW_RESET };
 	struct hmm_harness_hold hold = {
@@ -334,56 +371,51 @@ static int move_zapped(const struct move *move, __u64 number, __u64 *moved)
 	};
 	struct zapping zapping = { 0 };
 	pthread_t thread;
-	int error, ret;
+	int error, ret = place_to_be_held(on_device);
 
+	if (ret)
+		return ret;
 	if (ioctl(run.device, HMM_HARNESS_WINDOW, &window))
 		return failed_call("WINDOW");
 	if (ioctl(run.device, HMM_HARNESS_HOLD, &hold))
 		return failed_call("HOLD");
 	atomic_store(&run.passed, 0);
-	error = pthread_create(&thread, NULL, zap, &zapping);
+	error = pthread_create(&thread, NULL, zapper, &zapping);
 	if (error) {
 		report_error("pthread_create", error, "no thread");
 		return EXIT_ENVIRONMENT;
 	}
 	atomic_store(&progress.phase, PHASE_MOVE);
-	ret = migrate(true, HMM_HARNESS_MIGRATE_MIXED |
-		      (move->small ? HMM_HARNESS_MIGRATE_SMALL : 0), moved);
+	ret = migrate(run.memory, true, HMM_HARNESS_MIGRATE_MIXED |
+		      (on_device ? 0 : HMM_HARNESS_MIGRATE_SMALL));
 	atomic_store(&run.passed, 1);
 	pthread_join(thread, NULL);
-	atomic_store(&progress.phase, PHASE_VERIFY);
 	if (zapping.in_time) {
 		run.windows++;
 		run.freed += zapping.freed;
 	}
-	return ret ?: zapping.status ?: check_empty(number);
+	return ret ?: zapping.status ?: check_dropped();
 }
 
 static int iterate(__u64 number)
 {
-	const struct move *move;
 	struct json json;
-	__u64 moved = 0;
 	int ret;
 
 	atomic_store(&progress.iteration, number);
+	run.moved = 0;
+	if (run.race == FORK) {
+		ret = move_shared(false, number);
+		if (!ret && !run.stuck)
+			ret = move_shared(true, number);
+	} else {
+		ret = move_held(run.race == ZAP_DEVICE);
+	}
+	if (ret || run.stuck)
+		return ret;
 	json_begin(&json, "iteration");
 	json_number(&json, "n", number);
-	json_open(&json, "moved_pages", '{');
-	for (move = run.moves; move->name; move++) {
-		atomic_store(&progress.phase, PHASE_PLACE);
-		run.key = mix64(VALUE(SEED)) ^
-			  mix64(~atomic_fetch_add(&run.moves_made, 1));
-		ret = place(move);
-		if (!ret && move->zapped)
-			ret = move_zapped(move, number, &moved);
-		else if (!ret)
-			ret = move_forked(move, number, &moved);
-		if (ret)
-			return ret;
-		json_number(&json, move->name, moved);
-	}
-	json_close(&json, '}');
+	json_number(&json, "moved_pages", run.moved);
 	json_send(&json);
 	return EXIT_DONE;
 }
@@ -440,7 +472,7 @@ static void report_end(__u64 done, int status, const struct left *kept)
 	if (!status) {
 		json_open(&json, "metrics", '{');
 		json_metric(&json, "freed_pages", run.freed);
-		json_metric(&json, "stuck_children", run.stuck);
+		json_metric(&json, "stuck", run.stuck);
 		json_metric(&json, "leaked_pages", kept->device);
 		json_metric(&json, "leaked_system_pages", kept->system);
 		json_close(&json, '}');
@@ -451,7 +483,7 @@ static void report_end(__u64 done, int status, const struct left *kept)
 static int run_iterations(__u64 *done)
 {
 	static struct progress_counter counters[] = {
-		{ "moves", &run.moves_made }, { NULL, NULL },
+		{ "moves", &run.moves }, { NULL, NULL },
 	};
 	__u64 number;
 	int error, ret = EXIT_DONE;
@@ -465,19 +497,21 @@ static int run_iterations(__u64 *done)
 	for (number = 0; !ret && !run.stuck && number < VALUE(ITERATIONS);
 	     number++) {
 		ret = iterate(number);
-		*done += !ret;
+		*done += !ret && !run.stuck;
 	}
 	progress_stop(&progress);
-	return ret ?: drop();
+	/* Who is stuck on it cannot be helped by that. */
+	return ret || run.stuck ? ret : drop(run.memory);
 }
 
 static bool map_memory(void)
 {
 	run.pages = HUGE_SIZE / page_size;
-	run.memory = map_huge(1);
+	run.memory = map_huge(2);
 	if (!run.memory)
 		return false;
-	if (!madvise(run.memory, HUGE_SIZE, MADV_HUGEPAGE))
+	run.other = run.memory + HUGE_SIZE;
+	if (!madvise(run.memory, 2 * HUGE_SIZE, MADV_HUGEPAGE))
 		return true;
 	report_error("madvise", errno, "MADV_HUGEPAGE");
 	return false;
@@ -511,14 +545,14 @@ static int huge_entry_run(const struct scenario *scenario)
 
 static int split_run(const struct scenario *scenario)
 {
-	run.moves = split_parameters[RACE].value == ZAP ? split_and_zapped :
-							  forked;
+	run.race = split_parameters[RACE].value;
+	run.sharers = split_parameters[SHARERS].value;
 	return huge_entry_run(scenario);
 }
 
 static int zap_run(const struct scenario *scenario)
 {
-	run.moves = zapped;
+	run.race = ZAP_DEVICE;
 	return huge_entry_run(scenario);
 }
 

@@ -284,6 +284,10 @@ def test_data_that_changed() -> None:
     outcome = judged(events)
     assert outcome.kind is OutcomeKind.CORRUPTION and outcome.is_failure and not outcome.is_bug
     assert judged(events, replace(ORACLE, corrupts=True)).is_bug
+    splat = "[    2.000000][    T1] BUG: Bad rss-counter state mm:0 type:MM_ANONPAGES val:-512"
+    damaged = [*RAN, console(3.0, splat), ended(4.0, EXITED)]
+    assert judged(damaged).kind is OutcomeKind.CORRUPTION and not judged(damaged).is_bug
+    assert judged(damaged, replace(ORACLE, corrupts=True)).is_bug
     assert "page 3" in outcome.title and "found 0" in outcome.title
     assert isinstance(outcome.decided_by, AgentMessage)
 
