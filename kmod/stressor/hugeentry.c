@@ -250,13 +250,13 @@ static int move_shared(bool on_device, __u64 number)
 	atomic_store(&progress.phase, PHASE_MOVE);
 	ret = ret ?: migrate(run.memory, !on_device, HMM_HARNESS_MIGRATE_SMALL);
 	atomic_store(&progress.phase, PHASE_VERIFY);
+	run.windows += !ret;
 	if (!ret)
 		set_and_wake(run.go, 1);
 	found = end_children(children, count, !ret);
 	ret = ret ?: found;
 	if (ret || run.stuck)
 		return ret;
-	run.windows++;
 	return check_content("parent", number, run.memory, run.pages, run.key);
 }
 
