@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The reference-count livelock and the lock hog as figures: two matrices, each as one table.
+"""The reference-count livelock and the lock hog as figures: three matrices, each as a section of tables.
 
-Writes `reports/YYYY-mm-dd-metrics.md`. With files (`hmm-harness matrix NAME --json` of both) it runs nothing.
+Writes `reports/YYYY-mm-dd-metrics.md`. With files (`hmm-harness matrix NAME --json` of each) it runs nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.disk import write_atomically
 from harness.process import command_line
 from harness.results.matrix import CellFacts, MatrixResult
+from harness.watch.kinds import OutcomeKind
 
 REPORTS = Path(__file__).resolve().parent / "reports"
 PROGRAM = str(Path(sys.executable).parent / "hmm-harness")
@@ -47,12 +48,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def told(cell: CellFacts | None, words: Callable[[Mapping[str, float]], str]) -> str:
-    """A cell in words; without figures, how its trials ended."""
+    """A cell in words: what was measured, and how those trials ended that are not behind the figures."""
     if cell is None or not cell.trials:
         return "-"
-    if cell.metrics:
-        return words(cell.metrics)
-    return ", ".join(str(kind) for kind in cell.outcomes)
+    figures = [words(cell.metrics)] if cell.metrics else []
+    behind = (OutcomeKind.COMPLETED, OutcomeKind.STARVED) if figures else ()
+    ended = (f"{count}/{cell.trials} {kind}" for kind, count in cell.outcomes.items() if kind not in behind)
+    return ", ".join([*figures, *ended])
 
 
 def refcount(done: MatrixResult) -> str:
@@ -115,6 +117,18 @@ def hog(done: MatrixResult) -> str:
     return "\n".join(parts)
 
 
+def hog_fixes(done: MatrixResult) -> str:
+    """Each candidate fix: how long a fault waited at each duty cycle."""
+    cells = {(cell.kernel, cell.label): cell for cell in done.cells}
+    cycles = {cell.label: f"{cell.set['on_us']} / {cell.set['off_us']}" for cell in done.cells}
+    rows = [
+        [kernel.name, *(told(cells.get((kernel.name, cycle)), _waits) for cycle in cycles)]
+        for kernel in done.kernels
+    ]
+    head = f"{FAULTERS['device']}: median and worst wait, ms (measured share of the time locked)"
+    return f"{head}\n\n{table(['us locked / unlocked', *cycles.values()], rows)}"
+
+
 def _duty(cycle: tuple[int, int]) -> tuple[float, int]:
     on_us, off_us = cycle
     return on_us / (on_us + off_us), on_us
@@ -127,6 +141,7 @@ def _waits(metrics: Mapping[str, float]) -> str:
 SECTIONS = {
     "refcount-livelock": ("Calls of migrate_to_ram for each page that came home", refcount),
     "lock-hog": ("How long a fault waits for a lock that is hogged", hog),
+    "lock-hog-fixes": ("The same with each candidate fix", hog_fixes),
 }
 
 
@@ -139,9 +154,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--refcount", type=Path, help="what the matrix refcount-livelock printed")
     parser.add_argument("--hog", type=Path, help="what the matrix lock-hog printed")
+    parser.add_argument("--hog-fixes", type=Path, help="what the matrix lock-hog-fixes printed")
     parser.add_argument("--out", type=Path, default=Path("runs/nightly"), help="where evidence goes")
     arguments = parser.parse_args()
-    files = {"refcount-livelock": arguments.refcount, "lock-hog": arguments.hog}
+    files = {
+        "refcount-livelock": arguments.refcount,
+        "lock-hog": arguments.hog,
+        "lock-hog-fixes": arguments.hog_fixes,
+    }
     results = {
         name: MatrixResult.model_validate_json(file.read_text(encoding="utf-8"))
         if file
