@@ -77,9 +77,19 @@ def _by_title(one: Any, name: str) -> dict[str, str]:
     return {"title": one.title}
 
 
-def _by_file(path: Path) -> dict[str, str]:
-    text = comment(path)
-    return {"title": text.partition(". ")[0].rstrip("."), "description": text}
+def _of_files(
+    singular: str,
+    files: Callable[[], Mapping[str, Path]],
+    load: Callable[[str], Any],
+    parts: Callable[[Any, str], Iterable[Part]],
+) -> Kind:
+    """A kind whose files say in a comment what they are."""
+
+    def about(one: Any, name: str) -> dict[str, str]:
+        text = comment(files()[name])
+        return {"title": text.partition(". ")[0].rstrip("."), "description": text}
+
+    return Kind(singular, lambda: list(files()), load, about, parts)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -91,18 +101,6 @@ KINDS: Mapping[str, Kind] = {
         _by_title,
         patch_parts,
     ),
-    "experiments": Kind(
-        "experiment",
-        lambda: list(builtin_experiments()),
-        load_experiment,
-        lambda _, name: _by_file(builtin_experiments()[name]),
-        experiment_parts,
-    ),
-    "matrices": Kind(
-        "matrix",
-        lambda: list(builtin_matrices()),
-        matrix_named,
-        lambda _, name: _by_file(builtin_matrices()[name]),
-        matrix_parts,
-    ),
+    "experiments": _of_files("experiment", builtin_experiments, load_experiment, experiment_parts),
+    "matrices": _of_files("matrix", builtin_matrices, matrix_named, matrix_parts),
 }

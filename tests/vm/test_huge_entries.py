@@ -36,15 +36,15 @@ def test_a_huge_folio_that_a_fork_shares_is_split_in_one_process_only(
     assert signature.startswith("oops < remove_migration_ptes < __migrate_device_finalize <")
 
 
-def test_of_two_that_share_it_one_reads_memory_that_is_not_its_own(newest: Kernels, tmp_path: Path) -> None:
+def test_two_more_that_share_it_are_stuck_or_read_what_is_not_theirs(newest: Kernels, tmp_path: Path) -> None:
     unfixed, _ = unfixed_arm(tmp_path, "linux-7-split", "--set", "iterations=4", "--set", "sharers=2")
-    assert set(unfixed["outcomes"]) <= {"corruption", "oops", "starved"}
+    assert set(unfixed["outcomes"]) <= {"corruption", "starved"}
 
 
 def test_another_folio_that_is_there_by_then_is_left_alone(newest: Kernels, tmp_path: Path) -> None:
     """Unfixed it is frozen, with its only reference dropped: whoever touches it faults for ever."""
     unfixed, _ = unfixed_arm(tmp_path, "linux-7-split", "--set", "iterations=4", "--set", "race=refault")
-    assert set(unfixed["outcomes"]) <= {"corruption", "oops", "starved"}
+    assert set(unfixed["outcomes"]) <= {"corruption", "starved"}
 
 
 def test_a_huge_folio_that_is_split_when_nobody_has_it_is_never_freed(
