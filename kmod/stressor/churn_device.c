@@ -7,7 +7,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -271,18 +270,12 @@ enum churn_result churn_collapse(struct churner *self)
 enum churn_result churn_split(struct churner *self)
 {
 	struct range range = choose(self);
-	int fd = open(SPLIT_FILE, O_WRONLY | O_CLOEXEC);
 	char text[80];
-	bool done;
 
-	if (fd < 0)
-		return RESULT_REFUSED;
 	snprintf(text, sizeof(text), "%d,0x%lx,0x%lx", getpid(),
 		 (unsigned long)range.memory,
 		 (unsigned long)(range.memory + range.pages * page_size));
-	done = write(fd, text, strlen(text)) > 0;
-	close(fd);
-	return done ? RESULT_DONE : RESULT_REFUSED;
+	return write_file(SPLIT_FILE, text) ? RESULT_DONE : RESULT_REFUSED;
 }
 
 /* Without swap nothing leaves; isolated, split and put back it is all the same. */

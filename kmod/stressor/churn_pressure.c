@@ -43,14 +43,7 @@ void churn_close_held(void)
 
 static enum churn_result write_one(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool done;
-
-	if (fd < 0)
-		return RESULT_REFUSED;
-	done = write(fd, "1", 1) == 1;
-	close(fd);
-	return done ? RESULT_DONE : RESULT_REFUSED;
+	return write_file(path, "1") ? RESULT_DONE : RESULT_REFUSED;
 }
 
 static enum churn_result drop_everything(struct churner *unused)

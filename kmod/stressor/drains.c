@@ -11,7 +11,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,29 +27,20 @@
 
 #define HUGE_PAGE	(2UL << 20)
 
-static bool write_one(const char *path)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool done;
-
-	if (fd < 0)
-		return false;
-	done = write(fd, "1", 1) == 1;
-	close(fd);
-	return done;
-}
-
 static bool drop(void)
 {
-	return write_one("/proc/sys/vm/drop_caches");
+	return write_file("/proc/sys/vm/drop_caches", "1");
 }
 
 static bool compact(void)
 {
-	return write_one("/proc/sys/vm/compact_memory");
+	return write_file("/proc/sys/vm/compact_memory", "1");
 }
 
-/* Drains even if it is one huge page already. */
+/*
+ * Drains before it looks: also if it is one huge page already, and if it finds
+ * a page busy, as another's reference to it makes it (mm/khugepaged.c).
+ */
 static bool collapse(void)
 {
 	static char *memory;
@@ -64,7 +54,7 @@ static bool collapse(void)
 			  HUGE_PAGE;
 	}
 	memory[0] = 1;
-	return !madvise(memory, HUGE_PAGE, MADV_COLLAPSE);
+	return !madvise(memory, HUGE_PAGE, MADV_COLLAPSE) || errno == EAGAIN;
 }
 
 /* Only its own CPU, but makes batches that others drain. */

@@ -270,14 +270,10 @@ static bool all_home(void)
 
 static bool write_text(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool good = fd >= 0 && write(fd, text, strlen(text)) > 0;
-
-	if (!good)
-		report_error("fail_percent", errno, "%s", path);
-	if (fd >= 0)
-		close(fd);
-	return good;
+	if (write_file(path, text))
+		return true;
+	report_error("fail_percent", errno, "%s", path);
+	return false;
 }
 
 /* Of any allocation, and without a stack on the console for each. */

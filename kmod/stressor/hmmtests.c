@@ -6,7 +6,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,13 +56,8 @@ static void send_line(const char *line, bool errors)
 /* Where there are no huge pages to be had, the cases that want one say so. */
 static void reserve_huge_pages(void)
 {
-	int fd = open(RESERVE, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (write(fd, "4", 1) != 1)
+	if (!write_file(RESERVE, "4") && errno != ENOENT)
 		fprintf(stderr, "%s: %s\n", RESERVE, strerror(errno));
-	close(fd);
 }
 
 /* The program beside this one, wherever that is. */

@@ -5,7 +5,6 @@
  * lost on any of them.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -279,18 +278,17 @@ static bool take_huge_pages(void)
  */
 static bool fragment(void)
 {
-	int fd = open("/proc/sys/vm/compact_unevictable_allowed", O_WRONLY);
-	bool allowed = fd >= 0 && write(fd, "0", 1) == 1;
 	size_t kept = 64 * page_size, length, i;
 	char *small;
 
-	close(fd);
+	if (!write_file("/proc/sys/vm/compact_unevictable_allowed", "0"))
+		return false;
 	length = free_memory();
 	small = mmap(NULL, SPARE, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	rest = mmap(NULL, length, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (!allowed || small == MAP_FAILED || rest == MAP_FAILED ||
+	if (small == MAP_FAILED || rest == MAP_FAILED ||
 	    madvise(small, SPARE, MADV_NOHUGEPAGE) || mlock(small, SPARE) ||
 	    madvise(rest, length, MADV_HUGEPAGE))
 		return false;

@@ -7,6 +7,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,6 +75,22 @@ int open_device(unsigned int index)
 
 	snprintf(path, sizeof(path), "/dev/hmm_harness%u", index);
 	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+bool write_file(const char *path, const char *text)
+{
+	int error, fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t written;
+
+	if (fd < 0)
+		return false;
+	written = write(fd, text, strlen(text));
+	error = written < 0 ? errno : EIO;
+	close(fd);
+	if (written == (ssize_t)strlen(text))
+		return true;
+	errno = error;
+	return false;
 }
 
 void relax(void)

@@ -106,6 +106,8 @@ double now_seconds(void);
 int pin_to_cpu(unsigned int cpu);
 bool cpu_online(unsigned int cpu);
 int open_device(unsigned int index);
+/* False with errno set. */
+bool write_file(const char *path, const char *text);
 /*
  * For a busy wait, and to hand over: where an emulator runs one virtual CPU at
  * a time, each for milliseconds, it ends the turn.  Without it a wait burns the

@@ -52,7 +52,8 @@ def test_a_huge_folio_that_is_split_when_nobody_has_it_is_never_freed(
 ) -> None:
     unfixed, signature = unfixed_arm(tmp_path, "linux-7-split", "--set", "race=zap", "--set", "iterations=4")
     assert signature == "starved < leaked_system_pages"
-    assert unfixed["metrics"]["leaked_system_pages"]["median"] >= 4 * 512
+    # Anything else in the guest may free a page, or take one.
+    assert round(unfixed["metrics"]["leaked_system_pages"]["median"] / 512) == 4
 
 
 def test_a_device_folio_is_freed_under_its_migration(newest: Kernels, tmp_path: Path) -> None:
