@@ -12,14 +12,11 @@
 #include <linux/ioport.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
-#include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "compat.h"
 #include "internal.h"
 
-/* A multiple of a huge folio's pages: none must reach beyond its batch. */
-#define HH_EVICT_BATCH	max_t(unsigned long, HH_HUGE_PAGES, 512)
 #define HH_EVICT_WARN_S	5
 
 static struct hh_device *hh_devmem_device(struct page *page)
@@ -180,7 +177,7 @@ err_tables:
 	return ret;
 }
 
-static unsigned long hh_devmem_used(struct hh_device *device)
+unsigned long hh_devmem_used(struct hh_device *device)
 {
 	unsigned long used;
 
@@ -188,78 +185,6 @@ static unsigned long hh_devmem_used(struct hh_device *device)
 	used = device->nr_used;
 	spin_unlock(&device->lock);
 	return used;
-}
-
-/* False if there was no huge page to be had for one of its huge folios. */
-static bool hh_devmem_evict_batch(struct hh_device *device,
-				  unsigned long *source,
-				  unsigned long *target, unsigned long pfn,
-				  unsigned long count)
-{
-	unsigned long i, moved = 0, failed = 0;
-	bool had = true;
-
-	memset(target, 0, count * sizeof(*target));
-	if (migrate_device_range(source, pfn, count))
-		return true;
-
-	for (i = 0; i < count; i++) {
-		struct page *page = migrate_pfn_to_page(source[i]);
-		struct page *copy;
-
-		if (!page || !(source[i] & MIGRATE_PFN_MIGRATE))
-			continue;
-		copy = hh_migrate_copy_out(page, hh_pfn_order(source[i]));
-		if (copy)
-			target[i] = hh_migrate_target(copy, source[i]);
-		else if (hh_pfn_order(source[i]))
-			had = false;
-	}
-	migrate_device_pages(source, target, count);
-	for (i = 0; i < count; i++) {
-		if (!target[i])
-			continue;
-		if (source[i] & MIGRATE_PFN_MIGRATE)
-			moved += 1UL << hh_pfn_order(target[i]);
-		else
-			failed += 1UL << hh_pfn_order(target[i]);
-	}
-	migrate_device_finalize(source, target, count);
-	hh_count(device, HH_TO_SYSTEM, moved);
-	hh_count(device, HH_ABORTS, failed);
-	return had;
-}
-
-/*
- * Moves what can be moved back to system memory; returns pages still in use.
- * By page frames the core does not split a huge folio, in page tables it does.
- */
-unsigned long hh_devmem_evict(struct hh_device *device)
-{
-	unsigned long first = PHYS_PFN(device->pagemap.range.start);
-	unsigned long *source, *target;
-	unsigned long i, count;
-	bool split = false;
-
-	if (!hh_devmem_used(device))
-		return 0;
-
-	source = kcalloc(HH_EVICT_BATCH, sizeof(*source), GFP_KERNEL);
-	target = kcalloc(HH_EVICT_BATCH, sizeof(*target), GFP_KERNEL);
-	if (source && target) {
-		for (i = 0; i < device->nr_pages; i += HH_EVICT_BATCH) {
-			count = min(HH_EVICT_BATCH, device->nr_pages - i);
-			if (!hh_devmem_evict_batch(device, source, target,
-						   first + i, count))
-				split = true;
-			cond_resched();
-		}
-	}
-	kfree(target);
-	kfree(source);
-	if (split)
-		hh_migrate_home(device);
-	return hh_devmem_used(device);
 }
 
 /* References beyond the mappings are pins; none: memory for a copy ran out. */
@@ -293,7 +218,7 @@ void hh_devmem_destroy(struct hh_device *device)
 	bool warned = false;
 	unsigned long used;
 
-	while ((used = hh_devmem_evict(device))) {
+	while ((used = hh_evict(device, 0))) {
 		if (!warned && time_after(jiffies, warn_at)) {
 			hh_devmem_warn(device, used);
 			warned = true;

@@ -12,7 +12,8 @@
  *   EINVAL  misaligned or empty range, unknown flag, reserved member not zero
  *   ERANGE  range wraps, leaves user space or is longer than the maximum;
  *           an index or a timeout is too large
- *   ENXIO   no address space attached yet (STATS, WINDOW and BEHAVE need none)
+ *   ENXIO   no address space attached yet (STATS, WINDOW, BEHAVE and
+ *           EVICT need none)
  *   ESRCH   the attached address space is gone
  *   ENOMEM  the kernel has no memory left for the call
  *   EINTR   a signal came while the call waited
@@ -144,6 +145,7 @@ struct hmm_harness_stats {
 	__u64 pages_in_use;
 	__u64 pages_free;
 	__u64 hog_locks;		/* folio locks that HOG took */
+	__u64 evicting;			/* pages that EVICT has unmapped, now */
 	/*
 	 * A clock of this CPU's that does not stand still between ticks, as
 	 * those of user space do in an emulated machine.
@@ -222,6 +224,20 @@ struct hmm_harness_hog {
 	__u64 busy;		/* out: how often somebody else had it */
 	__u64 locked_ns;	/* out */
 	__u64 elapsed_ns;	/* out */
+	__u64 reserved[2];
+};
+
+/*
+ * Moves the device's memory home by its page frames, whoever has it mapped, as a
+ * driver does that needs it for somebody else.  Each batch (of 512 pages, or as
+ * many as a huge page has) that has anything to move waits when its folios are
+ * locked and unmapped, before they are copied; a signal that kills ends that.
+ * What others have locked, or have a reference on, stays.
+ */
+struct hmm_harness_evict {
+	__u32 flags;		/* must be zero */
+	__u32 delay_ms;		/* 0..HMM_HARNESS_MAX_TIMEOUT_MS */
+	__u64 left;		/* out: pages in use afterwards */
 	__u64 reserved[2];
 };
 
@@ -345,5 +361,7 @@ struct hmm_harness_window {
 	_IOWR(HMM_HARNESS_IOC_MAGIC, 9, struct hmm_harness_behave)
 #define HMM_HARNESS_HOG \
 	_IOWR(HMM_HARNESS_IOC_MAGIC, 10, struct hmm_harness_hog)
+#define HMM_HARNESS_EVICT \
+	_IOWR(HMM_HARNESS_IOC_MAGIC, 11, struct hmm_harness_evict)
 
 #endif /* HMM_HARNESS_H */

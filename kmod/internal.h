@@ -54,6 +54,7 @@ struct hh_device {
 	struct mutex open_lock;		/* opens, and eviction on last close */
 	unsigned int opens;
 	atomic64_t counter[HH_COUNTERS];
+	atomic_long_t evicting;		/* pages of an eviction that waits */
 	struct hh_behave behave;
 	struct page **backing;		/* of each device page in use */
 	unsigned long nr_pages;
@@ -152,7 +153,11 @@ int hh_devmem_create(struct hh_device *device, unsigned long bytes);
 void hh_devmem_destroy(struct hh_device *device);
 struct page *hh_devmem_alloc(struct hh_device *device, unsigned int order);
 struct page *hh_devmem_backing(struct page *page);
-unsigned long hh_devmem_evict(struct hh_device *device);
+unsigned long hh_devmem_used(struct hh_device *device);
+
+/* evict.c */
+unsigned long hh_evict(struct hh_device *device, u32 delay_ms);
+long hh_ioctl_evict(struct hh_mirror *mirror, void __user *arg);
 
 /* migrate.c */
 vm_fault_t hh_migrate_to_ram(struct vm_fault *vmf);

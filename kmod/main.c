@@ -141,6 +141,7 @@ static long hh_ioctl_stats(struct hh_mirror *mirror, void __user *arg)
 	stats.migrate_to_ram_failed =
 		atomic64_read(&device->counter[HH_TO_RAM_FAILED]);
 	stats.aborts = atomic64_read(&device->counter[HH_ABORTS]);
+	stats.evicting = atomic_long_read(&device->evicting);
 	stats.hog_locks = atomic64_read(&device->counter[HH_HOG_LOCKS]);
 	hh_clock_prepare();
 	stats.clock_ns = hh_clock_ns();
@@ -180,6 +181,8 @@ static long hh_ioctl(struct file *file, unsigned int request, unsigned long arg)
 		return hh_ioctl_behave(mirror, pointer);
 	case HMM_HARNESS_HOG:
 		return hh_ioctl_hog(mirror, pointer);
+	case HMM_HARNESS_EVICT:
+		return hh_ioctl_evict(mirror, pointer);
 	default:
 		return -ENOTTY;
 	}
@@ -238,7 +241,7 @@ static int hh_release(struct inode *inode, struct file *file)
 	mutex_lock(&device->open_lock);
 	if (!--device->opens) {
 		hh_behave_reset(device);
-		hh_devmem_evict(device);
+		hh_evict(device, 0);
 	}
 	mutex_unlock(&device->open_lock);
 	return 0;

@@ -104,6 +104,7 @@ BUGS = frozenset(
         "split-unmapped-folio",
         "zap-migration-entry",
         "stale-page-flags",
+        "freed-anon-vma",
     }
 )
 SUBJECTS = {
@@ -115,6 +116,7 @@ SUBJECTS = {
             "split-unmapped-folio/split-every-entry",
             "zap-migration-entry/tell-by-entry",
             "stale-page-flags/clear-at-free",
+            "freed-anon-vma/hold-anon-vma",
         ),
     ),
     "6.12": Subject(
@@ -123,6 +125,7 @@ SUBJECTS = {
             "trylock-starvation/trylock-device-page",
             "trylock-starvation/wait-on-locked",
             "stale-page-flags/clear-at-free",
+            "freed-anon-vma/hold-anon-vma",
         ),
     ),
 }

@@ -48,6 +48,9 @@ SPLIT = ("linux-7-split",)
 STOCK = ("linux-7-pmd-stock", "--scenario")
 STOCK_SPLIT = (*STOCK, "split-unmapped-folio", "--try", "split-unmapped-folio/split-every-entry")
 STOCK_ZAP = (*STOCK, "zap-migration-entry", "--try", "zap-migration-entry/tell-by-entry")
+EVICT = ("--scenario", "freed-anon-vma", "--try", "freed-anon-vma/hold-anon-vma")
+STOCK_EVICT = ("linux-7-pmd-stock", *EVICT)
+EVICT_6_12 = ("refcount-livelock", *EVICT)
 SAMPLES = (
     Sample("newest, preempt=none", ()),
     Sample("newest, preempt=voluntary", ("--preempt", "voluntary")),
@@ -71,6 +74,11 @@ SAMPLES = (
     Sample("split unmapped, dropped and written to, as shipped", (*STOCK_SPLIT, "--set", "race=refault")),
     Sample("zapped under way", ("linux-7-zap",)),
     Sample("zapped under way, as shipped", STOCK_ZAP),
+    Sample("evicted, and the process ends", ("linux-7-evict",)),
+    Sample("evicted, and the process ends, as shipped", STOCK_EVICT),
+    Sample("evicted and unmapped, as shipped", (*STOCK_EVICT, "--set", "race=munmap")),
+    Sample("6.12, evicted, and the process ends, as shipped", EVICT_6_12),
+    Sample("6.12, evicted and unmapped, as shipped", (*EVICT_6_12, "--set", "race=munmap")),
     Sample("huge pages, forced window, preempt=none", PMD_FORCED),
     Sample("huge pages, forced window, preempt=voluntary", (*PMD_FORCED, "--preempt", "voluntary")),
     Sample("huge pages, as shipped, preempt=full", ("linux-7-pmd-stock",)),

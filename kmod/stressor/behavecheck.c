@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* ioctl-check: how the simulated driver behaves, and the lock hog. */
+/* ioctl-check: how the simulated driver behaves, the lock hog, eviction. */
 #include <errno.h>
 #include <sys/ioctl.h>
 
@@ -170,13 +170,52 @@ static void check_hogged(void)
 	expect_content(memory, CHECK_PAGES);
 }
 
+static void check_evict(void)
+{
+	const struct hmm_harness_evict good = { 0 };
+	struct hmm_harness_evict evict = good;
+
+	check_call("EVICT", device, HMM_HARNESS_EVICT, good);
+	evict.flags = 1;
+	expect("EVICT: flags", device, HMM_HARNESS_EVICT, &evict, EINVAL);
+	evict = good;
+	evict.delay_ms = HMM_HARNESS_MAX_TIMEOUT_MS + 1;
+	expect("EVICT: delay", device, HMM_HARNESS_EVICT, &evict, ERANGE);
+}
+
+/* Nobody has a reference: all of it comes home. */
+static void check_evicted(void)
+{
+	struct hmm_harness_migrate migrate = {
+		.addr = (uintptr_t)memory, .length = CHECK_PAGES * page_size,
+	};
+	struct hmm_harness_evict evict = { .delay_ms = 1 };
+	struct hmm_harness_stats before = { 0 }, after = { 0 };
+
+	expect("MIGRATE_TO_DEVICE", device, HMM_HARNESS_MIGRATE_TO_DEVICE,
+	       &migrate, 0);
+	expect("STATS", device, HMM_HARNESS_STATS, &before, 0);
+	expect_number("STATS: pages to evict", 1,
+		      before.pages_in_use >= CHECK_PAGES);
+	expect("EVICT", device, HMM_HARNESS_EVICT, &evict, 0);
+	expect_number("EVICT: pages left", 0, evict.left);
+	expect("STATS", device, HMM_HARNESS_STATS, &after, 0);
+	expect_number("STATS: evicted", before.pages_in_use,
+		      after.migrations_to_system -
+		      before.migrations_to_system);
+	expect_number("STATS: evicting no more", 0, after.evicting);
+	expect_content(memory, CHECK_PAGES);
+}
+
 void check_behaviour(int fd, char *pages)
 {
 	device = fd;
 	memory = pages;
 	check_behave();
 	check_hog();
+	check_evict();
 	check_failures();
 	check_failed_faults();
 	check_hogged();
+	check_evicted();
 }

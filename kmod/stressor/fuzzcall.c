@@ -64,6 +64,7 @@ static const struct hmm_harness_window window;
 static const struct hmm_harness_hold hold;
 static const struct hmm_harness_behave behave;
 static const struct hmm_harness_hog hog;
+static const struct hmm_harness_evict evict;
 
 /* Every migration failing, a fault would go round for ever. */
 #define NEXT_OF(step)	FIELD(FEW, (step).next, 3)
@@ -146,6 +147,10 @@ static const struct request requests[] = {
 		FIELD(NUMBER, hog.off_us, 1000),
 		FIELD(POSITIVE, hog.duration_ms, WAIT_MS),
 	}, RANGED | LIMITED | ERROR(EBUSY) | ERROR(ENOENT) },
+	{ "EVICT", HMM_HARNESS_EVICT, 3, &evict, {
+		FIELD(NUMBER, evict.delay_ms, 2),
+		FIELD(OUT, evict.left, 0),
+	}, COMMON | ERROR(ERANGE) | ERROR(EINTR) },
 };
 
 #define UNKNOWN	(FUZZ_REQUESTS - 1)

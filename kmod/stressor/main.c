@@ -37,6 +37,7 @@ static const struct scenario *const scenarios[] = {
 	&split_unmapped_folio,
 	&zap_migration_entry,
 	&stale_page_flags,
+	&freed_anon_vma,
 	&xe_system_allocator,
 };
 

@@ -73,6 +73,7 @@ extern const struct scenario two_devices;
 extern const struct scenario split_unmapped_folio;
 extern const struct scenario zap_migration_entry;
 extern const struct scenario stale_page_flags;
+extern const struct scenario freed_anon_vma;
 extern const struct scenario xe_system_allocator;
 
 /* json.c: one object a line, sent by one write(). */

@@ -64,8 +64,13 @@ SHORT: dict[str, dict[str, Value]] = {
 }
 #: Bugs that the fixed kernel has all the same: a scenario of theirs would hang it.
 UNFIXED = {
-    "newest": {"pmd-trylock-starvation", "split-unmapped-folio", "zap-migration-entry"},
-    "linux_6_12": {"pmd-trylock-starvation", "refcount-livelock"},
+    "newest": {
+        "pmd-trylock-starvation",
+        "split-unmapped-folio",
+        "zap-migration-entry",
+        "freed-anon-vma",
+    },
+    "linux_6_12": {"pmd-trylock-starvation", "refcount-livelock", "freed-anon-vma"},
 }
 
 

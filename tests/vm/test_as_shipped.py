@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What 7.x gets wrong while PMD migration entries stand for a huge folio, and what ends it."""
+"""What core mm gets wrong as shipped while folios of a device are on their way, and what ends it."""
 
 from __future__ import annotations
 
@@ -61,3 +61,15 @@ def test_a_device_folio_is_freed_under_its_migration(newest: Kernels, tmp_path: 
     unfixed, signature = unfixed_arm(tmp_path, "linux-7-zap", "--set", "iterations=4")
     assert signature == "starved < freed_pages"
     assert unfixed["metrics"]["freed_pages"]["median"] == 4 * 512
+
+
+@pytest.mark.parametrize("race", ["exit", "munmap"])
+def test_what_is_evicted_while_it_is_dropped_has_an_anon_vma_that_is_freed(
+    newest: Kernels, tmp_path: Path, race: str
+) -> None:
+    """The kernel takes what user space has written meanwhile for a pointer to a lock."""
+    unfixed, signature = unfixed_arm(tmp_path, "linux-7-evict", "--set", f"race={race}")
+    assert unfixed["outcomes"] == {"oops": 1}
+    assert signature.startswith("oops < remove_migration_ptes < __migrate_device_finalize <")
+    (console,) = tmp_path.glob("*/trials/*-unfixed/console.log")
+    assert "non-canonical address 0x41414141414141" in console.read_text()
