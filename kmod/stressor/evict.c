@@ -31,7 +31,7 @@
 
 #define OWN_PAGES	64
 #define PIPES		32
-#define PIPE_SIZE	(1 << 20)
+#define PIPE_SIZE	0x100000
 /* For RCU, by which a slab's pages are given back. */
 #define GRACE_MS	100
 
