@@ -45,6 +45,8 @@ struct parameter churn_parameters[] = {
 			 30, 1, 600, NULL },
 	[SMALL_PERCENT] = { "small_percent", "of huge pages find small places",
 			    0, 0, 100, NULL },
+	[EVICT_MS] = { "evict_ms", "evicted memory waits, at most; 0: none is",
+		       0, 0, 1000, NULL },
 	[SEED] = { "seed", "of all choices and data", 1, 0, ~0ULL, NULL },
 	[PARAMETERS] = { NULL, NULL, 0, 0, 0, NULL },
 };
@@ -72,6 +74,7 @@ const char *const churn_names[] = {
 	[KIND_PAGEOUT] = "pageout",
 	[KIND_REOPEN] = "reopen",
 	[KIND_HOG] = "hog",
+	[KIND_EVICT] = "evict",
 	[KIND_DROP_CACHES] = "drop_caches",
 	[KIND_COMPACT] = "compact",
 	[KIND_BALLAST] = "ballast",

@@ -14,7 +14,7 @@
 
 enum {
 	OPERATIONS, TIME_S, PROCESSES, THREADS, PAGES, RESERVE_MB, PATIENCE_S,
-	SMALL_PERCENT, SEED, PARAMETERS
+	SMALL_PERCENT, EVICT_MS, SEED, PARAMETERS
 };
 
 extern struct parameter churn_parameters[];
@@ -30,7 +30,7 @@ enum churn_kind {
 	/* These change no content, and care for no lock. */
 	KIND_TO_DEVICE, KIND_MIXED, KIND_TO_SYSTEM, KIND_FAULT,
 	KIND_FAULT_FOREIGN, KIND_SNAPSHOT, KIND_TOUCH, KIND_COLLAPSE, KIND_SPLIT,
-	KIND_PAGEOUT, KIND_REOPEN, KIND_HOG,
+	KIND_PAGEOUT, KIND_REOPEN, KIND_HOG, KIND_EVICT,
 	/* Of the whole machine. */
 	KIND_DROP_CACHES, KIND_COMPACT, KIND_BALLAST, KIND_HOLD_OPEN,
 	KIND_BEHAVE,
@@ -140,6 +140,7 @@ enum churn_result churn_place_huge(struct churner *self, char *memory);
 bool churn_may_access(char *memory, size_t pages, bool write);
 churn_operation churn_to_device, churn_mixed, churn_to_system, churn_fault,
 	churn_fault_foreign, churn_snapshot, churn_touch, churn_collapse,
-	churn_split, churn_pageout, churn_reopen, churn_hog;
+	churn_split, churn_pageout, churn_reopen, churn_hog,
+	churn_evict;
 
 #endif /* CHURN_H */

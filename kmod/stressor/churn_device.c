@@ -303,6 +303,18 @@ enum churn_result churn_hog(struct churner *self)
 	return answer(self, error, ENOENT, EBUSY);
 }
 
+/* A device wants its memory back, whoever has it. */
+enum churn_result churn_evict(struct churner *self)
+{
+	struct hmm_harness_evict evict = { 0 };
+
+	if (!VALUE(EVICT_MS))
+		return RESULT_REFUSED;
+	evict.delay_ms = churn_random(self) % (VALUE(EVICT_MS) + 1);
+	return answer(self, ioctl(any_device(self), HMM_HARNESS_EVICT, &evict) ?
+			    errno : 0, 0, 0);
+}
+
 static int open_and_attach(unsigned int index)
 {
 	struct hmm_harness_attach attach = { 0 };

@@ -43,6 +43,7 @@ static const struct {
 	{ KIND_PAGEOUT,		3,  churn_pageout },
 	{ KIND_REOPEN,		3,  churn_reopen },
 	{ KIND_HOG,		3,  churn_hog },
+	{ KIND_EVICT,		2,  churn_evict },
 };
 
 /* The threads of this process stop when it is to end. */
