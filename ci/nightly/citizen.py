@@ -55,9 +55,9 @@ RESTARTS = "reboot: Restarting system"
 #: Kernels with huge device folios; another one refuses to move one, so that half of all moves would be lost.
 HUGE_DEVICE_FOLIOS = ">=6.19"
 #: The widest scenario: under every preemption model. It ends early when an operation takes longer than it is
-#: told to wait, which is 30 s for a kernel that is ten times as fast.
+#: told to wait, which is 30 s for a kernel that is ten times as fast. Devices take their memory back as well.
 WIDEST = "churn"
-PATIENCE: Mapping[str, Value] = {"patience_s": 300}
+WIDEST_SET: Mapping[str, Value] = {"patience_s": 300, "evict_ms": 20}
 #: A guest that a scenario's limits are too tight for is slow, not ill.
 WELL = frozenset({OutcomeKind.COMPLETED, OutcomeKind.NOT_EXERCISED, OutcomeKind.STARVED})
 LIMIT_S = 3000.0
@@ -176,7 +176,7 @@ def samples(calls: int, version: str) -> Iterator[Sample]:
             allowed = [model for model in models if model in scenario.needs.preempt]
             if name == WIDEST:
                 yield from (
-                    Sample(name, model, PATIENCE, seed) for seed, model in enumerate(allowed, start=1)
+                    Sample(name, model, WIDEST_SET, seed) for seed, model in enumerate(allowed, start=1)
                 )
             else:
                 yield Sample(name, allowed[0])
