@@ -9,6 +9,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/wait.h>
 
 #include "compat.h"
 #include "internal.h"
@@ -16,11 +17,17 @@
 /* A multiple of a huge folio's pages: none must reach beyond its batch. */
 #define HH_EVICT_BATCH	max_t(unsigned long, HH_HUGE_PAGES, 512)
 
+void hh_evict_init(struct hh_device *device)
+{
+	init_waitqueue_head(&device->evict_wait);
+}
+
 /* For device pages that are locked and unmapped, and not copied yet. */
 static void hh_evict_wait(struct hh_device *device,
 			  const unsigned long *source, unsigned long count,
 			  u32 delay_ms)
 {
+	int before = atomic_read(&device->evict_went_on);
 	unsigned long i, pages = 0;
 
 	for (i = 0; i < count; i++)
@@ -29,7 +36,9 @@ static void hh_evict_wait(struct hh_device *device,
 	if (!pages || !delay_ms)
 		return;
 	atomic_long_add(pages, &device->evicting);
-	schedule_timeout_killable(msecs_to_jiffies(delay_ms));
+	wait_event_killable_timeout(device->evict_wait,
+				    atomic_read(&device->evict_went_on) !=
+				    before, msecs_to_jiffies(delay_ms));
 	atomic_long_sub(pages, &device->evicting);
 }
 
@@ -111,11 +120,17 @@ long hh_ioctl_evict(struct hh_mirror *mirror, void __user *arg)
 
 	if (copy_from_user(&evict, arg, sizeof(evict)))
 		return -EFAULT;
-	if (evict.flags || evict.reserved[0] || evict.reserved[1])
+	if (evict.flags & ~HMM_HARNESS_EVICT_GO_ON || evict.reserved[0] || evict.reserved[1])
 		return -EINVAL;
 	if (evict.delay_ms > HMM_HARNESS_MAX_TIMEOUT_MS)
 		return -ERANGE;
-	evict.left = hh_evict(mirror->device, evict.delay_ms);
+	if (evict.flags & HMM_HARNESS_EVICT_GO_ON) {
+		atomic_inc(&mirror->device->evict_went_on);
+		wake_up_all(&mirror->device->evict_wait);
+		evict.left = hh_devmem_used(mirror->device);
+	} else {
+		evict.left = hh_evict(mirror->device, evict.delay_ms);
+	}
 	if (copy_to_user(arg, &evict, sizeof(evict)))
 		return -EFAULT;
 	return fatal_signal_pending(current) ? -EINTR : 0;

@@ -227,15 +227,19 @@ struct hmm_harness_hog {
 	__u64 reserved[2];
 };
 
+/* Evicts nothing: whoever waits in an EVICT of this device, waits no more. */
+#define HMM_HARNESS_EVICT_GO_ON	0x01U
+
 /*
  * Moves the device's memory home by its page frames, whoever has it mapped, as a
  * driver does that needs it for somebody else.  Each batch (of 512 pages, or as
  * many as a huge page has) that has anything to move waits when its folios are
- * locked and unmapped, before they are copied; a signal that kills ends that.
+ * locked and unmapped, before they are copied, for delay_ms at most; a signal
+ * that kills ends that as well.
  * What others have locked, or have a reference on, stays.
  */
 struct hmm_harness_evict {
-	__u32 flags;		/* must be zero */
+	__u32 flags;
 	__u32 delay_ms;		/* 0..HMM_HARNESS_MAX_TIMEOUT_MS */
 	__u64 left;		/* out: pages in use afterwards */
 	__u64 reserved[2];

@@ -55,6 +55,8 @@ struct hh_device {
 	unsigned int opens;
 	atomic64_t counter[HH_COUNTERS];
 	atomic_long_t evicting;		/* pages of an eviction that waits */
+	atomic_t evict_went_on;		/* how often waits were ended */
+	wait_queue_head_t evict_wait;
 	struct hh_behave behave;
 	struct page **backing;		/* of each device page in use */
 	unsigned long nr_pages;
@@ -156,6 +158,7 @@ struct page *hh_devmem_backing(struct page *page);
 unsigned long hh_devmem_used(struct hh_device *device);
 
 /* evict.c */
+void hh_evict_init(struct hh_device *device);
 unsigned long hh_evict(struct hh_device *device, u32 delay_ms);
 long hh_ioctl_evict(struct hh_mirror *mirror, void __user *arg);
 

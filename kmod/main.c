@@ -267,6 +267,7 @@ static struct hh_device *hh_device_create(unsigned int index)
 	spin_lock_init(&device->lock);
 	mutex_init(&device->open_lock);
 	hh_behave_init(device);
+	hh_evict_init(device);
 	snprintf(device->name, sizeof(device->name), "hmm_harness%u", index);
 	device->misc.minor = MISC_DYNAMIC_MINOR;
 	device->misc.name = device->name;

@@ -176,7 +176,7 @@ static void check_evict(void)
 	struct hmm_harness_evict evict = good;
 
 	check_call("EVICT", device, HMM_HARNESS_EVICT, good);
-	evict.flags = 1;
+	evict.flags = ~HMM_HARNESS_EVICT_GO_ON;
 	expect("EVICT: flags", device, HMM_HARNESS_EVICT, &evict, EINVAL);
 	evict = good;
 	evict.delay_ms = HMM_HARNESS_MAX_TIMEOUT_MS + 1;

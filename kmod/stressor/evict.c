@@ -47,7 +47,7 @@ static struct parameter parameters[] = {
 	[ITERATIONS] = { "iterations", "how often", 4, 1, 1000000, NULL },
 	[RACE] = { "race", "what the process does", RACE_EXIT, 0, 0, races },
 	[VMAS] = { "vmas", "of the process", 4096, 1, 8192, NULL },
-	[DELAY_MS] = { "delay_ms", "before the copying", 1000, 1,
+	[DELAY_MS] = { "delay_ms", "that the evicted wait, at most", 30000, 1,
 		       HMM_HARNESS_MAX_TIMEOUT_MS, NULL },
 	[REUSE] = { "reuse", "what takes the freed pages", REUSE_PIPES, 0, 0,
 		    reuses },
@@ -219,6 +219,16 @@ static int is_evicting(bool *evicting)
 	return ret;
 }
 
+static int go_on(void)
+{
+	struct hmm_harness_evict evict = { .flags = HMM_HARNESS_EVICT_GO_ON };
+
+	if (!ioctl(run.device, HMM_HARNESS_EVICT, &evict))
+		return EXIT_DONE;
+	report_error("ioctl", errno, "EVICT_GO_ON");
+	return EXIT_ENVIRONMENT;
+}
+
 struct dropping {
 	struct victim victim;
 	bool in_time;		/* the eviction waited all the while */
@@ -238,7 +248,8 @@ static int drop_meanwhile(struct dropping *dropping)
 	sleep_ms(GRACE_MS);
 	if (!ret && VALUE(REUSE) == REUSE_PIPES)
 		ret = fill_pipes();
-	return ret ?: is_evicting(&dropping->in_time);
+	ret = ret ?: is_evicting(&dropping->in_time);
+	return ret ?: go_on();
 }
 
 static void *dropper(void *dropping)

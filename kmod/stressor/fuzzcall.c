@@ -148,6 +148,7 @@ static const struct request requests[] = {
 		FIELD(POSITIVE, hog.duration_ms, WAIT_MS),
 	}, RANGED | LIMITED | ERROR(EBUSY) | ERROR(ENOENT) },
 	{ "EVICT", HMM_HARNESS_EVICT, 3, &evict, {
+		FIELD(FLAGS, evict.flags, HMM_HARNESS_EVICT_GO_ON),
 		FIELD(NUMBER, evict.delay_ms, 2),
 		FIELD(OUT, evict.left, 0),
 	}, COMMON | ERROR(ERANGE) | ERROR(EINTR) },
