@@ -14,6 +14,9 @@ from tests.vm.conftest import Kernels, harness
 
 pytestmark = pytest.mark.vm
 
+#: A batch is held for so long that a thread gets there on a busy machine, too.
+HELD = ("--set", "iterations=4", "--set", "hold_ms=1000")
+
 
 def unfixed_arm(out: Path, *words: str) -> tuple[Mapping[str, Any], str]:
     """What one trial comes to without the fix, and its signature; with the fix it completes."""
@@ -43,14 +46,14 @@ def test_two_more_that_share_it_are_stuck_or_read_what_is_not_theirs(newest: Ker
 
 def test_another_folio_that_is_there_by_then_is_left_alone(newest: Kernels, tmp_path: Path) -> None:
     """Unfixed it is frozen, with its only reference dropped: whoever touches it faults for ever."""
-    unfixed, _ = unfixed_arm(tmp_path, "linux-7-split", "--set", "iterations=4", "--set", "race=refault")
+    unfixed, _ = unfixed_arm(tmp_path, "linux-7-split", *HELD, "--set", "race=refault")
     assert set(unfixed["outcomes"]) <= {"corruption", "starved"}
 
 
 def test_a_huge_folio_that_is_split_when_nobody_has_it_is_never_freed(
     newest: Kernels, tmp_path: Path
 ) -> None:
-    unfixed, signature = unfixed_arm(tmp_path, "linux-7-split", "--set", "race=zap", "--set", "iterations=4")
+    unfixed, signature = unfixed_arm(tmp_path, "linux-7-split", *HELD, "--set", "race=zap")
     assert signature == "starved < leaked_system_pages"
     # Anything else in the guest may free a page, or take one.
     assert round(unfixed["metrics"]["leaked_system_pages"]["median"] / 512) == 4
@@ -58,7 +61,7 @@ def test_a_huge_folio_that_is_split_when_nobody_has_it_is_never_freed(
 
 def test_a_device_folio_is_freed_under_its_migration(newest: Kernels, tmp_path: Path) -> None:
     """A migration entry for device memory is dropped as if it were a device-private one."""
-    unfixed, signature = unfixed_arm(tmp_path, "linux-7-zap", "--set", "iterations=4")
+    unfixed, signature = unfixed_arm(tmp_path, "linux-7-zap", *HELD)
     assert signature == "starved < freed_pages"
     assert unfixed["metrics"]["freed_pages"]["median"] == 4 * 512
 
