@@ -124,11 +124,11 @@ def onsets(result: dict[str, Any]) -> Iterator[float]:
             yield trial["onset_s"] - hello_s
 
 
-def earlier(report: Path) -> dict[str, str]:
-    """The rows of the same night that are there, by the samples' names."""
-    lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
-    rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
-    return {sample.name: rows[sample.name] for sample in SAMPLES if sample.name in rows}
+def earlier(report: Path) -> tuple[str, dict[str, str]]:
+    """What the same night's report says above its table, and the rows that are there by the samples' names."""
+    said, _, table = (report.read_text(encoding="utf-8") if report.exists() else "").partition(HEAD)
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines()}
+    return said, {sample.name: rows[sample.name] for sample in SAMPLES if sample.name in rows}
 
 
 def main() -> int:
@@ -142,9 +142,9 @@ def main() -> int:
         parser.error(f"--only {args.only!r}: no sample has that in its name")
     date = datetime.date.today().isoformat()
     what = f"`ci/nightly/run`: {TRIALS} trials an arm. Seconds include builds that were not in the cache."
-    title = f"# Night of {date}\n\n{what}\n\n{HEAD}"
     report = REPORTS / f"{date}.md"
-    rows = earlier(report) if args.only else {}
+    said, rows = earlier(report) if args.only else ("", {})
+    title = (said or f"# Night of {date}\n\n{what}\n\n") + HEAD
     good = True
     for sample in chosen:
         result = run(sample, args.out)
