@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Eviction: moving a device's memory home by its page frames, as a driver does
- * that needs it for others or is to go.  Nobody's mmap_lock is taken: who has the
- * memory mapped may drop it at any time, or end.
+ * that needs it for others or is to go.  No mmap_lock is taken for that: who has
+ * the memory mapped may drop it at any time, or end.  A huge folio for which no
+ * huge page is to be had comes home by its address, afterwards.
  */
 #include <linux/mm.h>
 #include <linux/sched.h>
@@ -120,7 +121,8 @@ long hh_ioctl_evict(struct hh_mirror *mirror, void __user *arg)
 
 	if (copy_from_user(&evict, arg, sizeof(evict)))
 		return -EFAULT;
-	if (evict.flags & ~HMM_HARNESS_EVICT_GO_ON || evict.reserved[0] || evict.reserved[1])
+	if ((evict.flags & ~HMM_HARNESS_EVICT_GO_ON) || evict.reserved[0] ||
+	    evict.reserved[1])
 		return -EINVAL;
 	if (evict.delay_ms > HMM_HARNESS_MAX_TIMEOUT_MS)
 		return -ERANGE;

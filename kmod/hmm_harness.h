@@ -145,7 +145,7 @@ struct hmm_harness_stats {
 	__u64 pages_in_use;
 	__u64 pages_free;
 	__u64 hog_locks;		/* folio locks that HOG took */
-	__u64 evicting;			/* pages that EVICT has unmapped, now */
+	__u64 evicting;			/* pages of EVICTs that wait right now */
 	/*
 	 * A clock of this CPU's that does not stand still between ticks, as
 	 * those of user space do in an emulated machine.

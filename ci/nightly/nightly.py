@@ -125,7 +125,7 @@ def onsets(result: dict[str, Any]) -> Iterator[float]:
 
 
 def earlier(report: Path) -> tuple[str, dict[str, str]]:
-    """What the same night's report says above its table, and the rows that are there by the samples' names."""
+    """What the same night's report says above its table, and its rows by the samples' names."""
     said, _, table = (report.read_text(encoding="utf-8") if report.exists() else "").partition(HEAD)
     rows = {line.split("|")[1].strip(): line for line in table.splitlines()}
     return said, {sample.name: rows[sample.name] for sample in SAMPLES if sample.name in rows}

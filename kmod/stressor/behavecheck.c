@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* ioctl-check: how the simulated driver behaves, the lock hog, eviction. */
 #include <errno.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 
 #include "hmm_harness.h"
 #include "selfcheck.h"
+
+#define WAIT_NS	(HMM_HARNESS_MAX_TIMEOUT_MS * 1000000ULL)
 
 static int device;
 static char *memory;
@@ -183,22 +186,50 @@ static void check_evict(void)
 	expect("EVICT: delay", device, HMM_HARNESS_EVICT, &evict, ERANGE);
 }
 
-/* Nobody has a reference: all of it comes home. */
+static int evict_error;
+
+static void *evict(void *evict)
+{
+	evict_error = ioctl(device, HMM_HARNESS_EVICT, evict) ? errno : 0;
+	return NULL;
+}
+
+/*
+ * Nobody has a reference: all of it comes home, and long before its time as the
+ * eviction is told to go on.
+ */
 static void check_evicted(void)
 {
 	struct hmm_harness_migrate migrate = {
 		.addr = (uintptr_t)memory, .length = CHECK_PAGES * page_size,
 	};
-	struct hmm_harness_evict evict = { .delay_ms = 1 };
+	struct hmm_harness_evict waiting = {
+		.delay_ms = HMM_HARNESS_MAX_TIMEOUT_MS,
+	};
+	struct hmm_harness_evict go_on = { .flags = HMM_HARNESS_EVICT_GO_ON };
 	struct hmm_harness_stats before = { 0 }, after = { 0 };
+	__u64 began_ns = now_ns();
+	pthread_t thread;
+	int error;
 
 	expect("MIGRATE_TO_DEVICE", device, HMM_HARNESS_MIGRATE_TO_DEVICE,
 	       &migrate, 0);
 	expect("STATS", device, HMM_HARNESS_STATS, &before, 0);
 	expect_number("STATS: pages to evict", 1,
 		      before.pages_in_use >= CHECK_PAGES);
-	expect("EVICT", device, HMM_HARNESS_EVICT, &evict, 0);
-	expect_number("EVICT: pages left", 0, evict.left);
+	error = pthread_create(&thread, NULL, evict, &waiting);
+	outcome("pthread_create", !error, 0, error);
+	if (error)
+		return;
+	while (!after.evicting && now_ns() - began_ns < WAIT_NS)
+		expect("STATS", device, HMM_HARNESS_STATS, &after, 0);
+	expect_number("EVICT_GO_ON: pages wait", 1, after.evicting > 0);
+	expect("EVICT_GO_ON", device, HMM_HARNESS_EVICT, &go_on, 0);
+	pthread_join(thread, NULL);
+	expect_number("EVICT_GO_ON: before its time", 1,
+		      now_ns() - began_ns < WAIT_NS);
+	outcome("EVICT", !evict_error, 0, evict_error);
+	expect_number("EVICT: pages left", 0, waiting.left);
 	expect("STATS", device, HMM_HARNESS_STATS, &after, 0);
 	expect_number("STATS: evicted", before.pages_in_use,
 		      after.migrations_to_system -

@@ -402,7 +402,7 @@ static int churn_all(struct hmm_harness_stats *left)
 	atomic_store(&progress.phase, PHASE_CHURN);
 	keep_alive(limit ? now_ns() + limit : ~0ULL);
 	atomic_store(&progress.phase, PHASE_END);
-	/* While processes are alive: nothing is evicted from here on. */
+	/* While processes are alive: no last close evicts anything any more. */
 	ret = open_all(devices);
 	churn_pressure_stop();
 	wait_for_all();

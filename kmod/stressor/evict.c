@@ -29,6 +29,8 @@
 #include "hmm_harness.h"
 #include "stressor.h"
 
+/* Of a device, and of them the evictor's. */
+#define DEVICE_PAGES	8192
 #define OWN_PAGES	64
 #define PIPES		32
 #define PIPE_SIZE	0x100000
@@ -46,7 +48,8 @@ static const char *const reuses[] = { "pipes", "none", NULL };
 static struct parameter parameters[] = {
 	[ITERATIONS] = { "iterations", "how often", 4, 1, 1000000, NULL },
 	[RACE] = { "race", "what the process does", RACE_EXIT, 0, 0, races },
-	[VMAS] = { "vmas", "of the process", 4096, 1, 8192, NULL },
+	[VMAS] = { "vmas", "of the process", 4096, 2,
+		   DEVICE_PAGES - OWN_PAGES, NULL },
 	[DELAY_MS] = { "delay_ms", "that the evicted wait, at most", 30000, 1,
 		       HMM_HARNESS_MAX_TIMEOUT_MS, NULL },
 	[REUSE] = { "reuse", "what takes the freed pages", REUSE_PIPES, 0, 0,
@@ -124,6 +127,8 @@ static int victim_start(struct victim *victim)
 	char done = EXIT_ENVIRONMENT;
 	int down[2], up[2];
 
+	victim->tell = -1;
+	victim->told = -1;
 	if (pipe2(down, O_CLOEXEC) || pipe2(up, O_CLOEXEC)) {
 		report_error("pipe", errno, "to a child");
 		return EXIT_ENVIRONMENT;
@@ -238,7 +243,7 @@ struct dropping {
 static int drop_meanwhile(struct dropping *dropping)
 {
 	bool evicting = false;
-	int ret = EXIT_DONE;
+	int ret = EXIT_DONE, on;
 
 	while (!ret && !evicting && !atomic_load(&run.evicted)) {
 		sleep_ms(1);
@@ -249,7 +254,8 @@ static int drop_meanwhile(struct dropping *dropping)
 	if (!ret && VALUE(REUSE) == REUSE_PIPES)
 		ret = fill_pipes();
 	ret = ret ?: is_evicting(&dropping->in_time);
-	return ret ?: go_on();
+	on = go_on();
+	return ret ?: on;
 }
 
 static void *dropper(void *dropping)
@@ -344,9 +350,11 @@ static int evict_run(const struct scenario *scenario)
 		{ "evictions", &run.evictions }, { NULL, NULL },
 	};
 	struct hmm_harness_stats before, after;
+	__u64 number, done = 0;
 	int error, ret;
-	__u64 number;
 
+	/* A child that has died is told nothing, and answers nothing. */
+	signal(SIGPIPE, SIG_IGN);
 	run.device = attach_device(0);
 	run.filling = malloc(PIPE_SIZE);
 	if (run.device < 0 || !run.filling)
@@ -365,11 +373,12 @@ static int evict_run(const struct scenario *scenario)
 	for (number = 0; !ret && number < VALUE(ITERATIONS); number++) {
 		atomic_store(&progress.iteration, number);
 		ret = iterate(number);
+		done += !ret;
 	}
 	progress_stop(&progress);
 	ret = ret ?: device_stats(run.device, &after);
-	report_end(number, ret, ret ? 0 : (__s64)(after.pages_in_use -
-						  before.pages_in_use));
+	report_end(done, ret, ret ? 0 : (__s64)(after.pages_in_use -
+						before.pages_in_use));
 	return ret;
 }
 
