@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -150,7 +151,6 @@ static void process_run(__u64 seed)
 	struct fuzz_random random = { mix64(seed) };
 	unsigned int i, end = fuzz_below(&random, 4);
 
-	fuzz_catch_faults();
 	if (fuzz_arena())
 		_exit(EXIT_ENVIRONMENT);
 	self.limit = atomic_load(&self.shared->tickets) + SHORTEST +
@@ -245,13 +245,35 @@ static bool wait_for_all(int alive)
 	return false;
 }
 
-/* Nobody has memory any more: nothing of a device can be in use. */
+/*
+ * The program's own pages, which a range may have come to.  A process shares them
+ * with those it forks until one writes.
+ */
+static void bring_own_home(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long start, end;
+	char line[256];
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx", &start, &end) != 2 ||
+		    !strstr(line, " rw-p "))
+			continue;
+		for (; start < end; start += page_size)
+			(void)*(volatile char *)start;
+	}
+	if (maps)
+		fclose(maps);
+}
+
+/* Nobody else has memory any more: nothing of a device can be in use. */
 static bool all_home(void)
 {
 	__u64 deadline = now_ns() + HOME_MS * 1000000ULL;
 	bool good = true;
 	unsigned int i;
 
+	bring_own_home();
 	for (i = 0; i < self.devices; i++) {
 		struct hmm_harness_stats stats = { 0 };
 
@@ -367,6 +389,7 @@ static int fuzz_all(int alive[2])
 		report_error("thread", error, "progress");
 		return EXIT_ENVIRONMENT;
 	}
+	fuzz_catch_faults();
 	good = run_processes();
 	close(alive[1]);
 	good &= wait_for_all(alive[0]);
