@@ -260,7 +260,7 @@ static void bring_own_home(void)
 		    !strstr(line, " rw-p "))
 			continue;
 		for (; start < end; start += page_size)
-			(void)*(volatile char *)start;
+			atomic_load((atomic_uchar *)start);
 	}
 	if (maps)
 		fclose(maps);
