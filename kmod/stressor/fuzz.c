@@ -253,11 +253,12 @@ static void bring_own_home(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
 	unsigned long start, end;
-	char line[256];
+	char line[256], may[5];
 
+	/* But what is the kernel's own, as [vvar], has holes. */
 	while (maps && fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%lx-%lx", &start, &end) != 2 ||
-		    !strstr(line, " rw-p "))
+		if (sscanf(line, "%lx-%lx %4s", &start, &end, may) != 3 ||
+		    may[0] != 'r' || may[3] != 'p' || strstr(line, "[v"))
 			continue;
 		for (; start < end; start += page_size)
 			atomic_load((atomic_uchar *)start);
