@@ -4,7 +4,7 @@
 A hundred thousand random ioctls, with and without allocations that fail, and every scenario whose bug the
 kernel does not have. After each: memory is scanned for leaks, the module unloaded, memory scanned again, and
 lockdep must still be on. A report of any of them fails the trial, as on every kernel. Writes
-`reports/YYYY-mm-dd-citizen.md`.
+`reports/YYYY-mm-dd-citizen-KERNEL.md`; with the same `--out` it keeps the rows of other trials.
 """
 
 from __future__ import annotations

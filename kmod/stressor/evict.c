@@ -23,7 +23,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "hmm_harness.h"
@@ -35,14 +34,13 @@
 #define PIPES		32
 #define PIPE_SIZE	0x100000
 /* For RCU, by which a slab's pages are given back. */
-#define GRACE_MS	100
+#define GRACE_US	100000
 
 enum { ITERATIONS, RACE, VMAS, DELAY_MS, REUSE, SEED, PARAMETERS };
 enum race { RACE_EXIT, RACE_MUNMAP };
 enum reuse { REUSE_PIPES, REUSE_NONE };
 
 static const char *const races[] = { "exit", "munmap", NULL };
-
 static const char *const reuses[] = { "pipes", "none", NULL };
 
 static struct parameter parameters[] = {
@@ -173,15 +171,6 @@ static int victim_end(struct victim *victim)
 	return EXIT_ENVIRONMENT;
 }
 
-static void sleep_ms(unsigned int ms)
-{
-	const struct timespec time = {
-		.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L,
-	};
-
-	nanosleep(&time, NULL);
-}
-
 /* From every CPU in turn, as each keeps freed pages to itself. */
 static int fill_pipes(void)
 {
@@ -246,11 +235,11 @@ static int drop_meanwhile(struct dropping *dropping)
 	int ret = EXIT_DONE, on;
 
 	while (!ret && !evicting && !atomic_load(&run.evicted)) {
-		sleep_ms(1);
+		usleep(1000);
 		ret = is_evicting(&evicting);
 	}
 	ret = ret ?: victim_drop(&dropping->victim);
-	sleep_ms(GRACE_MS);
+	usleep(GRACE_US);
 	if (!ret && VALUE(REUSE) == REUSE_PIPES)
 		ret = fill_pipes();
 	ret = ret ?: is_evicting(&dropping->in_time);
