@@ -9,6 +9,9 @@ from dataclasses import dataclass
 #: Where init looks for it.
 PLAN_PATH = "plan"
 
+#: What init reads of it at most (qemu/init.c): the rest would be cut off, in the middle of a word.
+PLAN_BYTES = 65535
+
 
 @dataclass(frozen=True)
 class Sysctl:
@@ -77,8 +80,14 @@ Step = Sysctl | Write | Insmod | Rmmod | Sleep | Print | Exec | Shell | PowerOff
 
 
 def plan_text(steps: Iterable[Step]) -> str:
-    """The plan file of these steps. ValueError for a word that would not survive being split at spaces."""
-    return "".join(f"{_line(step)}\n" for step in steps)
+    """The plan file of these steps.
+
+    ValueError for a word that would not survive being split at spaces, and for more than `PLAN_BYTES`.
+    """
+    text = "".join(f"{_line(step)}\n" for step in steps)
+    if len(text.encode()) > PLAN_BYTES:
+        raise ValueError(f"a plan of {len(text.encode())} bytes; init reads {PLAN_BYTES}")
+    return text
 
 
 def _line(step: Step) -> str:

@@ -48,8 +48,10 @@ static bool collapse(void)
 	if (!memory) {
 		memory = mmap(NULL, 2 * HUGE_PAGE, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (memory == MAP_FAILED)
+		if (memory == MAP_FAILED) {
+			memory = NULL;
 			return false;
+		}
 		memory += (HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE) %
 			  HUGE_PAGE;
 	}
@@ -122,6 +124,24 @@ static void *drain(void *argument)
 	return NULL;
 }
 
+/*
+ * Whether this kernel can.  Once is not enough to say that it cannot: memory that
+ * is just being moved, as by kcompactd, cannot be collapsed (EINVAL, as for memory
+ * that never can be).
+ */
+static bool can(size_t way)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	int tries;
+
+	for (tries = 1; !ways[way](); tries++) {
+		if (tries == 10)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
 /* Until they are to stop. */
 static int drain_all_ways(void)
 {
@@ -131,16 +151,20 @@ static int drain_all_ways(void)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* On the spinner's CPU it would be starved itself, and drain nothing. */
 	pin_to_cpu(VALUE(HOLDER_CPU));
+	/* Before any of them is under way: compaction moves what others look at. */
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		if (is_chosen(i) && !can(i)) {
+			report_error("drain", errno, "%s", name_of(i));
+			return EXIT_ENVIRONMENT;
+		}
+	}
 	for (i = 0; i < ARRAY_SIZE(ways); i++) {
 		int error;
 
 		if (!is_chosen(i))
 			continue;
-		/* Once, to see whether this kernel can. */
-		error = ways[i]() ? 0 : errno;
-		if (!error)
-			error = pthread_create(&threads[i], NULL, drain,
-					       &drains->drainer[i]);
+		error = pthread_create(&threads[i], NULL, drain,
+				       &drains->drainer[i]);
 		if (error) {
 			report_error("drain", error, "%s", name_of(i));
 			return EXIT_ENVIRONMENT;

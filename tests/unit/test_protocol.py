@@ -173,6 +173,11 @@ def test_a_word_that_would_fall_apart_is_refused(step: Step) -> None:
         plan_text([step])
 
 
+def test_a_plan_that_init_would_cut_off() -> None:
+    with pytest.raises(ValueError, match="68000 bytes"):
+        plan_text([Print("/" + "x" * 26)] * 2000)
+
+
 def test_lines_are_cut_across_reads() -> None:
     lines: list[bytes] = []
     feed = Lines(lines.append)
