@@ -388,11 +388,9 @@ static int churn_all(struct hmm_harness_stats *left)
 	__u64 limit = VALUE(TIME_S) * 1000000000ULL;
 	int devices[HMM_HARNESS_MAX_DEVICES], error, ret;
 
-	error = progress_start(&progress);
-	if (error) {
-		report_error("pthread_create", error, "no thread");
-		return EXIT_ENVIRONMENT;
-	}
+	ret = progress_start(&progress);
+	if (ret)
+		return ret;
 	error = churn_pressure_start(mix64(~VALUE(SEED)));
 	if (error) {
 		report_error("pthread_create", error, "no pressure");
@@ -440,8 +438,7 @@ static int churn_run(const struct scenario *scenario)
 	ret = churn_all(&left);
 	ret = atomic_load(&churn->status) ?: ret;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", lives_ended);
+	json_begin_end(&json, lives_ended, ret);
 	json_number(&json, "killed", lives_killed);
 	report_counts(&json, "done", churn->done);
 	report_counts(&json, "refused", churn->refused);
@@ -462,7 +459,6 @@ static int churn_run(const struct scenario *scenario)
 		     slowest_s - VALUE(PATIENCE_S) : 0);
 	json_close(&json, '}');
 	json_seconds(&json, "seconds", (now_ns() - began) / 1e9);
-	json_number(&json, "status", ret);
 	json_send(&json);
 	return ret;
 }

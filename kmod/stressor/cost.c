@@ -336,10 +336,8 @@ static void report_end(__u64 iterations, int status)
 	enum phase phase;
 	struct json json;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", iterations);
+	json_begin_end(&json, iterations, status);
 	json_number(&json, "windows", 0);
-	json_number(&json, "status", status);
 	json_open(&json, "metrics", '{');
 	for (phase = 0; phase < PHASES; phase++) {
 		const struct sum *sum = &run.sums[phase];
@@ -433,12 +431,13 @@ static int cost_run(const struct scenario *scenario)
 	run.progress.counters = counters;
 	if (run.two)
 		error = pthread_create(&thread, NULL, other, NULL);
-	if (!error)
-		error = progress_start(&run.progress);
 	if (error) {
-		report_error("thread", error, "the other one, or progress");
+		report_error("pthread_create", error, "no other thread");
 		return EXIT_ENVIRONMENT;
 	}
+	ret = progress_start(&run.progress);
+	if (ret)
+		return ret;
 	report_start(scenario);
 	run.first_ns = now_ns();
 	run.first_tick = ticks();

@@ -321,10 +321,8 @@ static void report_end(__u64 done, int status, __s64 kept)
 {
 	struct json json;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", done);
+	json_begin_end(&json, done, status);
 	json_number(&json, "windows", run.windows);
-	json_number(&json, "status", status);
 	if (!status) {
 		json_open(&json, "metrics", '{');
 		json_metric(&json, "leaked_pages", kept);
@@ -340,7 +338,7 @@ static int evict_run(const struct scenario *scenario)
 	};
 	struct hmm_harness_stats before, after;
 	__u64 number, done = 0;
-	int error, ret;
+	int ret;
 
 	/* A child that has died is told nothing, and answers nothing. */
 	signal(SIGPIPE, SIG_IGN);
@@ -354,11 +352,9 @@ static int evict_run(const struct scenario *scenario)
 		return ret;
 	report_start(scenario);
 	progress.counters = counters;
-	error = progress_start(&progress);
-	if (error) {
-		report_error("pthread_create", error, "no progress thread");
-		return EXIT_ENVIRONMENT;
-	}
+	ret = progress_start(&progress);
+	if (ret)
+		return ret;
 	for (number = 0; !ret && number < VALUE(ITERATIONS); number++) {
 		atomic_store(&progress.iteration, number);
 		ret = iterate(number);

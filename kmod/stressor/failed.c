@@ -428,10 +428,8 @@ static void report_end(__u64 done, int status, __u64 leaked)
 {
 	struct json json;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", done);
+	json_begin_end(&json, done, status);
 	json_number(&json, "windows", run.windows);
-	json_number(&json, "status", status);
 	if (done) {
 		json_open(&json, "metrics", '{');
 		json_metric(&json, "leaked_pages", leaked);
@@ -444,13 +442,11 @@ static void report_end(__u64 done, int status, __u64 leaked)
 
 static int run_iterations(__u64 *done)
 {
-	int error = progress_start(&progress), ret = EXIT_DONE;
+	int ret = progress_start(&progress);
 	__u64 number;
 
-	if (error) {
-		report_error("pthread_create", error, "no progress thread");
-		return EXIT_ENVIRONMENT;
-	}
+	if (ret)
+		return ret;
 	for (number = 0; !ret && number < VALUE(ITERATIONS); number++) {
 		ret = iterate(number);
 		*done += !ret;

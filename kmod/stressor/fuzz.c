@@ -349,9 +349,7 @@ static void report_end(int status)
 	struct json json;
 	size_t i;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", calls);
-	json_number(&json, "status", status);
+	json_begin_end(&json, calls, status);
 	json_number(&json, "good", good);
 	json_number(&json, "steps", atomic_load(&shared->steps));
 	json_open(&json, "answers", '{');
@@ -383,13 +381,11 @@ static int fuzz_all(int alive[2])
 	};
 	struct progress progress = { .phases = phases, .counters = counters };
 	bool good;
-	int error;
+	int ret;
 
-	error = progress_start(&progress);
-	if (error) {
-		report_error("thread", error, "progress");
-		return EXIT_ENVIRONMENT;
-	}
+	ret = progress_start(&progress);
+	if (ret)
+		return ret;
 	fuzz_catch_faults();
 	good = run_processes();
 	close(alive[1]);

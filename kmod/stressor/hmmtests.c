@@ -83,7 +83,7 @@ static int hmm_tests_run(const struct scenario *scenario)
 				    NULL };
 	char *const all[] = { tests, NULL };
 	struct program program = { .take = send_line };
-	int error, status;
+	int error, ret, status;
 
 	if (access(DEVICE, R_OK | W_OK)) {
 		report_error("device", errno, DEVICE);
@@ -97,11 +97,9 @@ static int hmm_tests_run(const struct scenario *scenario)
 		report_error("run", error, "%s", tests);
 		return EXIT_ENVIRONMENT;
 	}
-	error = progress_start(&progress);
-	if (error) {
-		report_error("thread", error, "progress");
-		return EXIT_ENVIRONMENT;
-	}
+	ret = progress_start(&progress);
+	if (ret)
+		return ret;
 	status = program_pass_on(&program);
 	progress_stop(&progress);
 

@@ -471,10 +471,8 @@ static void report_end(__u64 done, int status, const struct left *kept)
 {
 	struct json json;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", done);
+	json_begin_end(&json, done, status);
 	json_number(&json, "windows", run.windows);
-	json_number(&json, "status", status);
 	if (!status) {
 		json_open(&json, "metrics", '{');
 		json_metric(&json, "freed_pages", run.freed);
@@ -492,14 +490,12 @@ static int run_iterations(__u64 *done)
 		{ "moves", &run.moves }, { NULL, NULL },
 	};
 	__u64 number;
-	int error, ret = EXIT_DONE;
+	int ret;
 
 	progress.counters = counters;
-	error = progress_start(&progress);
-	if (error) {
-		report_error("pthread_create", error, "no progress thread");
-		return EXIT_ENVIRONMENT;
-	}
+	ret = progress_start(&progress);
+	if (ret)
+		return ret;
 	for (number = 0; !ret && !run.stuck && number < VALUE(ITERATIONS);
 	     number++) {
 		ret = iterate(number);

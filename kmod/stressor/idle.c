@@ -62,10 +62,8 @@ static int idle_run(const struct scenario *scenario)
 		report_count(count);
 	}
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", 0);
+	json_begin_end(&json, 0, ret);
 	json_number(&json, "windows", 0);
-	json_number(&json, "status", ret);
 	json_send(&json);
 	return ret;
 }

@@ -157,14 +157,15 @@ static int start_beside(void)
 
 	if (!choice) {
 		atomic_store(&beside.gone, 1);
-		return 0;
+		return EXIT_DONE;
 	}
 	beside.program.take = send_finding;
 	error = pthread_create(&beside.thread, NULL, keep_beside,
 			       (void *)beside_choices[choice]);
-	if (error)
-		report_error("thread", error, "beside");
-	return error;
+	if (!error)
+		return EXIT_DONE;
+	report_error("thread", error, "beside");
+	return EXIT_ENVIRONMENT;
 }
 
 /* What to exit with for its sake. */
@@ -311,11 +312,9 @@ static int igt_run(const struct scenario *scenario)
 	argv[n] = NULL;
 	report_start(scenario);
 	open_tracing();
-	error = progress_start(&progress);
-	if (error || start_beside()) {
-		report_error("thread", error, "progress");
-		return EXIT_ENVIRONMENT;
-	}
+	error = progress_start(&progress) ?: start_beside();
+	if (error)
+		return error;
 	error = run_program(argv, &status);
 	exiting = end_beside();
 	if (!error) {

@@ -111,6 +111,13 @@ void json_begin(struct json *json, const char *type)
 	json_seconds(json, "t", now_seconds());
 }
 
+void json_begin_end(struct json *json, __u64 iterations, int status)
+{
+	json_begin(json, "end");
+	json_number(json, "iterations", iterations);
+	json_number(json, "status", status);
+}
+
 void json_send(struct json *json)
 {
 	size_t sent = 0;

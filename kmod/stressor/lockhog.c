@@ -318,10 +318,8 @@ static void report_end(__u64 done, int status)
 {
 	struct json json;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", done);
+	json_begin_end(&json, done, status);
 	json_number(&json, "locks", run.locks);
-	json_number(&json, "status", status);
 	if (done) {
 		json_open(&json, "metrics", '{');
 		json_metric(&json, "wait_ms", samples_median(&run.wait_ms));
@@ -336,7 +334,7 @@ static void report_end(__u64 done, int status)
 static int hog_run(const struct scenario *scenario)
 {
 	__u64 number, done = 0;
-	int ret, error;
+	int ret;
 
 	ret = check_parameters();
 	if (ret)
@@ -352,11 +350,9 @@ static int hog_run(const struct scenario *scenario)
 	progress.counters = counters();
 	progress.pinned = true;
 	progress.cpu = VALUE(HOG_CPU);
-	error = progress_start(&progress);
-	if (error) {
-		report_error("pthread_create", error, "no progress thread");
-		return EXIT_ENVIRONMENT;
-	}
+	ret = progress_start(&progress);
+	if (ret)
+		return ret;
 	for (number = 0; !ret && number < VALUE(ITERATIONS); number++) {
 		ret = iterate(number);
 		done += !ret;

@@ -115,10 +115,8 @@ void report_program_end(struct progress *progress, int exiting, int status)
 {
 	struct json json;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", atomic_load(&progress->iteration));
+	json_begin_end(&json, atomic_load(&progress->iteration), exiting);
 	json_number(&json, "windows", 0);
-	json_number(&json, "status", exiting);
 	json_open(&json, "program", '{');
 	json_number(&json, "status", WIFEXITED(status) ? WEXITSTATUS(status) : 0);
 	json_number(&json, "signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0);

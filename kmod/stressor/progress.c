@@ -39,8 +39,14 @@ static void *monitor(void *argument)
 
 int progress_start(struct progress *progress)
 {
+	int error;
+
 	atomic_store(&progress->ending, 0);
-	return pthread_create(&progress->thread, NULL, monitor, progress);
+	error = pthread_create(&progress->thread, NULL, monitor, progress);
+	if (!error)
+		return EXIT_DONE;
+	report_error("pthread_create", error, "no progress thread");
+	return EXIT_ENVIRONMENT;
 }
 
 void progress_stop(struct progress *progress)

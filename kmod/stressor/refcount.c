@@ -340,10 +340,8 @@ static void report_end(__u64 done, int status)
 	double migrations = run.migrations ?: 1;
 	struct json json;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", done);
+	json_begin_end(&json, done, status);
 	json_number(&json, "migrations", run.migrations);
-	json_number(&json, "status", status);
 	if (done) {
 		json_open(&json, "metrics", '{');
 		json_metric(&json, "faults_per_migration",
@@ -367,7 +365,7 @@ static int refcount_run(const struct scenario *scenario)
 		.delay_us = VALUE(DELAY_US),
 	};
 	__u64 number, done = 0;
-	int ret, error;
+	int ret, untold;
 
 	run.device = attach_device(0);
 	run.page = map_pages(1);
@@ -378,17 +376,14 @@ static int refcount_run(const struct scenario *scenario)
 		return ret;
 	report_start(scenario);
 	ret = start_readers();
-	error = progress_start(&progress);
-	if (error) {
-		report_error("pthread_create", error, "no progress thread");
-		ret = EXIT_ENVIRONMENT;
-	}
+	untold = progress_start(&progress);
+	ret = ret ?: untold;
 	for (number = 0; !ret && number < VALUE(ITERATIONS); number++) {
 		ret = iterate(number);
 		done += !ret;
 	}
 	end_readers();
-	if (!error)
+	if (!untold)
 		progress_stop(&progress);
 	report_end(done, ret);
 	return ret;

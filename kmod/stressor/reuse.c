@@ -139,9 +139,7 @@ static int reuse_run(const struct scenario *scenario)
 		json_number(&json, "n", number);
 		json_send(&json);
 	}
-	json_begin(&json, "end");
-	json_number(&json, "iterations", number);
-	json_number(&json, "status", ret);
+	json_begin_end(&json, number, ret);
 	json_send(&json);
 	return ret;
 }

@@ -771,12 +771,10 @@ static int ioctl_check_run(const struct scenario *scenario)
 		ret = EXIT_CORRUPTION;
 	else if (failures)
 		ret = EXIT_CHECK;
-	json_begin(&json, "end");
-	json_number(&json, "iterations", 1);
+	json_begin_end(&json, 1, ret);
 	json_number(&json, "checks", checks);
 	json_number(&json, "failures", failures);
 	json_bool(&json, "huge", huge > 0);
-	json_number(&json, "status", ret);
 	json_send(&json);
 	return ret;
 }

@@ -90,10 +90,8 @@ static int slow_run(const struct scenario *scenario)
 			report("iteration", number);
 	}
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", number - !!ret);
+	json_begin_end(&json, number - !!ret, ret);
 	json_number(&json, "windows", 0);
-	json_number(&json, "status", ret);
 	json_send(&json);
 	return ret;
 }

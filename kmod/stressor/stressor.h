@@ -85,6 +85,8 @@ struct json {
 };
 
 void json_begin(struct json *json, const char *type);
+/* The last message of a scenario, with what every one of them says. */
+void json_begin_end(struct json *json, __u64 iterations, int status);
 void json_key(struct json *json, const char *key);
 void json_number(struct json *json, const char *key, __u64 value);
 void json_signed(struct json *json, const char *key, __s64 value);
@@ -149,7 +151,7 @@ struct progress {
 	pthread_t thread;
 };
 
-/* An errno value; then progress_stop() is not to be called. */
+/* EXIT_DONE, or reported and what to exit with: nothing is to be stopped then. */
 int progress_start(struct progress *progress);
 void progress_stop(struct progress *progress);
 

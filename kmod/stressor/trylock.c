@@ -643,8 +643,8 @@ static int run_threads(__u64 *done)
 		{ NULL, NULL },
 	};
 	pthread_t toucher_thread;
-	int error, ret = EXIT_DONE;
 	__u64 number;
+	int ret;
 
 	/* On the holder's CPU: it sleeps when the spinner's CPU is lost. */
 	run.progress.cpu = VALUE(HOLDER_CPU);
@@ -652,25 +652,23 @@ static int run_threads(__u64 *done)
 	run.progress.phases = phases;
 	run.progress.counters = counters;
 	run.progress.more = add_window;
-	error = pthread_create(&toucher_thread, NULL, toucher, NULL);
-	if (!error) {
-		error = progress_start(&run.progress);
-		for (number = 0; !error && !ret && number < VALUE(ITERATIONS);
-		     number++) {
+	ret = pthread_create(&toucher_thread, NULL, toucher, NULL);
+	if (ret) {
+		report_error("pthread_create", ret, "no toucher");
+		return EXIT_ENVIRONMENT;
+	}
+	ret = progress_start(&run.progress);
+	if (!ret) {
+		for (number = 0; !ret && number < VALUE(ITERATIONS); number++) {
 			if (number)
 				rest();
 			ret = iterate(number);
 			*done += !ret;
 		}
-		if (!error)
-			progress_stop(&run.progress);
-		set_and_wake(&run.touch, 2);
-		pthread_join(toucher_thread, NULL);
+		progress_stop(&run.progress);
 	}
-	if (error) {
-		report_error("pthread_create", error, "no thread");
-		ret = EXIT_ENVIRONMENT;
-	}
+	set_and_wake(&run.touch, 2);
+	pthread_join(toucher_thread, NULL);
 	return ret;
 }
 
@@ -725,14 +723,12 @@ static int trylock_run(const struct scenario *scenario)
 	restored = restore_fair_servers();
 	ret = ret ?: restored;
 
-	json_begin(&json, "end");
-	json_number(&json, "iterations", done);
+	json_begin_end(&json, done, ret);
 	json_number(&json, "windows", run.hits);
 	json_number(&json, "migrated", run.migrated);
 	json_number(&json, "faults", run.faults);
 	report_metrics(&json);
 	json_seconds(&json, "seconds", (now_ns() - began) / 1e9);
-	json_number(&json, "status", ret);
 	json_send(&json);
 	return ret;
 }

@@ -243,9 +243,7 @@ static int start(pthread_t threads[CONTENDERS], pid_t *child)
 	if (!error)
 		error = pthread_create(&threads[0], NULL, first, NULL);
 	if (!error)
-		error = progress_start(&progress);
-	if (!error)
-		return EXIT_DONE;
+		return progress_start(&progress);
 	report_error("start", error, "not both contenders");
 	return EXIT_ENVIRONMENT;
 }
@@ -323,10 +321,8 @@ static void report_end(__u64 done, int status)
 		rounds += atomic_load(&run.shared->contender[i].rounds);
 		attempts += atomic_load(&run.shared->contender[i].attempts);
 	}
-	json_begin(&json, "end");
-	json_number(&json, "iterations", done);
+	json_begin_end(&json, done, status);
 	json_number(&json, "rounds", rounds);
-	json_number(&json, "status", status);
 	if (done) {
 		json_open(&json, "metrics", '{');
 		json_metric(&json, "rounds_per_s",
