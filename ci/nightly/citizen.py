@@ -105,6 +105,7 @@ BUGS = frozenset(
         "zap-migration-entry",
         "stale-page-flags",
         "freed-anon-vma",
+        "awaited-page-reuse",
     }
 )
 SUBJECTS = {
@@ -192,7 +193,7 @@ def request_of(subject: Subject, workshop: Workshop) -> BuildRequest:
 def plan_of(sample: Sample, kernel: BootableKernel, workshop: Workshop) -> TrialPlan:
     """The trial of a sample. UserError if a guest as planned here cannot run it."""
     scenario = load_scenario(sample.scenario)
-    boot = BootConfig.model_validate({**BOOT, "preempt": sample.preempt})
+    boot = BootConfig.model_validate({**BOOT, "preempt": sample.preempt, "cpus": max(2, scenario.needs.cpus)})
     scenario.check(boot, sample.values)
     return TrialPlan(
         arm=sample.scenario,

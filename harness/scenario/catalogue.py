@@ -227,7 +227,10 @@ class Scenario(Frozen):
                 "(harness/igt/README.md)",
             )
         if boot.cpus < self.needs.cpus:
-            raise UserError(f"scenario {self.name} needs {self.needs.cpus} CPUs, the guest has {boot.cpus}")
+            raise UserError(
+                f"scenario {self.name} needs {self.needs.cpus} CPUs, the guest has {boot.cpus}",
+                hint=f"--cpus {self.needs.cpus}",
+            )
         if boot.preempt not in self.needs.preempt:
             raise UserError(
                 f"scenario {self.name} does not run under preempt={boot.preempt}",
@@ -236,7 +239,8 @@ class Scenario(Frozen):
         if boot.memory_mb < self.needs.memory_mb:
             raise UserError(
                 f"scenario {self.name} needs {self.needs.memory_mb} MB of memory, "
-                f"the guest has {boot.memory_mb}"
+                f"the guest has {boot.memory_mb}",
+                hint=f"--memory-mb {self.needs.memory_mb}",
             )
         # Of several the last one counts: setup_transparent_hugepage() in mm/huge_memory.c.
         huge = [word for word in (*self.cmdline, *boot.cmdline) if word.startswith("transparent_hugepage=")]

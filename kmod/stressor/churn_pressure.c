@@ -61,17 +61,10 @@ static enum churn_result compact(struct churner *unused)
 /* 0 if the kernel does not say. */
 static __u64 available_kb(void)
 {
-	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
 	char text[1024], *line;
-	ssize_t length;
 
-	if (fd < 0)
+	if (!read_file("/proc/meminfo", text, sizeof(text)))
 		return 0;
-	length = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (length <= 0)
-		return 0;
-	text[length] = '\0';
 	line = strstr(text, "MemAvailable:");
 	return line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) : 0;
 }

@@ -2,32 +2,11 @@
 /* The deadline servers by which fair tasks run beside real-time ones. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "stressor.h"
-
-/* Reads or writes a small file by one call; errno tells why not. */
-static bool small_file(const char *path, int flags, char *text, size_t size)
-{
-	int fd = open(path, flags | O_CLOEXEC);
-	ssize_t length;
-	int error;
-
-	if (fd < 0)
-		return false;
-	if (flags == O_RDONLY)
-		length = read(fd, text, size);
-	else
-		length = write(fd, text, size);
-	error = errno;
-	close(fd);
-	errno = error;
-	return length > 0;
-}
 
 /* The runtime of each CPU's fair server before the run; "" if left alone. */
 static char fair_runtimes[CPU_SETSIZE][32];
@@ -50,7 +29,7 @@ int restore_fair_servers(void)
 		char *old = fair_runtimes[cpu];
 
 		fair_path(cpu, path, sizeof(path));
-		if (!old[0] || small_file(path, O_WRONLY, old, strlen(old)))
+		if (!old[0] || write_file(path, old))
 			continue;
 		report_error("fair_server", errno, "%s", path);
 		ret = EXIT_ENVIRONMENT;
@@ -61,7 +40,7 @@ int restore_fair_servers(void)
 /* On failure some may be stopped: restore them. */
 int stop_fair_servers(void)
 {
-	char path[80], zero[] = "0";
+	char path[80];
 	unsigned int cpu, found = 0;
 
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
@@ -70,9 +49,8 @@ int stop_fair_servers(void)
 		fair_path(cpu, path, sizeof(path));
 		if (access(path, F_OK))
 			continue;
-		if (!small_file(path, O_RDONLY, old,
-				sizeof(fair_runtimes[cpu]) - 1) ||
-		    !small_file(path, O_WRONLY, zero, 1)) {
+		if (!read_file(path, old, sizeof(fair_runtimes[cpu])) ||
+		    !write_file(path, "0")) {
 			report_error("fair_server", errno, "%s", path);
 			old[0] = '\0';
 			return EXIT_ENVIRONMENT;

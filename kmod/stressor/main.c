@@ -38,6 +38,7 @@ static const struct scenario *const scenarios[] = {
 	&zap_migration_entry,
 	&stale_page_flags,
 	&freed_anon_vma,
+	&awaited_page_reuse,
 	&xe_system_allocator,
 };
 

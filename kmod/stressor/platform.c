@@ -93,6 +93,24 @@ bool write_file(const char *path, const char *text)
 	return false;
 }
 
+bool read_file(const char *path, char *text, size_t size)
+{
+	int error, fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length;
+
+	if (fd < 0)
+		return false;
+	length = read(fd, text, size - 1);
+	error = length < 0 ? errno : EIO;
+	close(fd);
+	if (length > 0) {
+		text[length] = '\0';
+		return true;
+	}
+	errno = error;
+	return false;
+}
+
 void relax(void)
 {
 #if __has_builtin(__builtin_ia32_pause)

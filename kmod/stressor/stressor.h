@@ -74,6 +74,7 @@ extern const struct scenario split_unmapped_folio;
 extern const struct scenario zap_migration_entry;
 extern const struct scenario stale_page_flags;
 extern const struct scenario freed_anon_vma;
+extern const struct scenario awaited_page_reuse;
 extern const struct scenario xe_system_allocator;
 
 /* json.c: one object a line, sent by one write(). */
@@ -111,6 +112,8 @@ bool cpu_online(unsigned int cpu);
 int open_device(unsigned int index);
 /* False with errno set. */
 bool write_file(const char *path, const char *text);
+/* What one read() gives, as text; false with errno set, also for nothing. */
+bool read_file(const char *path, char *text, size_t size);
 /*
  * For a busy wait, and to hand over: where an emulator runs one virtual CPU at
  * a time, each for milliseconds, it ends the turn.  Without it a wait burns the
@@ -126,6 +129,7 @@ void set_and_wake(atomic_uint *word, __u32 value);
 
 /* Names for a parameter of set_policy(). */
 extern const char *const policies[];
+enum { POLICY_OTHER, POLICY_FIFO, POLICY_RR, POLICY_BATCH };
 /* An index of policies[]; priority for the real-time ones. An errno value. */
 int set_policy(__u64 policy, __u64 priority);
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What core mm gets wrong as shipped while folios of a device are on their way, and what ends it."""
+"""What core mm gets wrong with device folios under way, as shipped or wrongly fixed, and what ends it."""
 
 from __future__ import annotations
 
@@ -76,3 +76,16 @@ def test_what_is_evicted_while_it_is_dropped_has_an_anon_vma_that_is_freed(
     assert signature.startswith("oops < remove_migration_ptes < __migrate_device_finalize <")
     (console,) = tmp_path.glob("*/trials/*-unfixed/console.log")
     assert "non-canonical address 0x41414141414141" in console.read_text()
+
+
+def test_a_fix_that_waits_for_a_page_without_a_reference_finds_another_one(
+    newest: Kernels, tmp_path: Path
+) -> None:
+    """sleep-lock-noref, against what landed: it unlocks what it has not locked, which locks it for ever."""
+    unfixed, signature = unfixed_arm(tmp_path, "linux-7-awaited")
+    assert unfixed["outcomes"] == {"hung_task": 1}
+    assert "__folio_lock < do_swap_page" in signature
+    (channel,) = tmp_path.glob("*/trials/*-unfixed/agent.jsonl")
+    said = [json.loads(json.loads(line)["line"]) for line in channel.read_text().splitlines()]
+    *_, last = [message for message in said if message["type"] == "progress"]
+    assert last["window"]["reused"] and last["window"]["sigbus"] == 1

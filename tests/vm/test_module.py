@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,10 @@ UNFIXED = {
 }
 
 
-def runs_of(kernel: BootableKernel, unfixed: set[str]) -> Iterator[tuple[Scenario, list[str]]]:
+Run = tuple[Scenario, list[str]]
+
+
+def runs_of(kernel: BootableKernel, unfixed: set[str]) -> Iterator[Run]:
     """Every scenario of the catalogue that the kernel can run, in short, and each of its windows."""
     for name in scenario_names():
         scenario = load_scenario(name)
@@ -95,10 +99,12 @@ def runs_of(kernel: BootableKernel, unfixed: set[str]) -> Iterator[tuple[Scenari
             yield scenario, [f"{key}={value}" for key, value in values.items()]
 
 
+@pytest.mark.parametrize("cpus", [2, 3])
 @pytest.mark.parametrize("tree", ["newest", "linux_6_12"])
 def test_the_module_unloads_after_every_scenario(
-    tree: str, request: pytest.FixtureRequest, tmp_path: Path
+    tree: str, cpus: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    """Each with as many CPUs as it needs, at least two."""
     kernels: Kernels = request.getfixturevalue(tree)
     kernel = kernels.by_name[kernels.experiment.arms["fixed"].kernel]
     programs = kernel.programs
@@ -106,8 +112,12 @@ def test_the_module_unloads_after_every_scenario(
         copy("hmm_harness.ko", programs.module),
         copy("hmm-stressor", programs.stressor, executable=True),
     ]
-    runs = list(runs_of(kernel, UNFIXED[tree]))
-    assert {"ioctl-check", "ioctl-fuzz", "trylock-starvation"} <= {scenario.name for scenario, _ in runs}
+    by_cpus = {2: list[Run](), 3: list[Run]()}
+    for run in runs_of(kernel, UNFIXED[tree]):
+        by_cpus[max(2, run[0].needs.cpus)].append(run)
+    runs = by_cpus[cpus]
+    wanted = {2: {"ioctl-check", "ioctl-fuzz", "trylock-starvation"}, 3: {"awaited-page-reuse"}}
+    assert wanted[cpus] <= {scenario.name for scenario, _ in runs}
     steps: list[Step] = []
     for scenario, words in runs:
         steps += [
@@ -119,7 +129,7 @@ def test_the_module_unloads_after_every_scenario(
     steps += [Insmod("/hmm_harness.ko", ("devices=8",)), *[Exec("/hmm-stressor", ("ioctl-check",))] * 2]
     steps += [Rmmod("hmm_harness"), PowerOff()]
     plan = make_plan(kernel.build.boot_image, programs.init.parent, tmp_path, steps, files)
-    events = run_guest(plan, tmp_path / "guest", patience_s=600)
+    events = run_guest(replace(plan, cpus=cpus), tmp_path / "guest", patience_s=600)
 
     messages = messages_of(events)
     assert [message for message in messages if isinstance(message, ErrorMessage | Corruption)] == []

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,9 @@ def test_a_livelock_is_suspected_where_it_spins(unfixed_kernel: BootableKernel, 
     since = [sample for sample in samples if sample.host_s > suspicion.since_s]
     holder, spinner = histogram(since, SymbolTable.load(unfixed_kernel.build.system_map))
     assert dict(holder.functions).get("(halted)", 0) > holder.samples / 2
-    assert "__handle_mm_fault" in dict(spinner.functions)
+    # A busy host lets few samples be taken: which of the spinning functions they meet is chance.
+    patterns = SCENARIO.oracle.spin_functions
+    assert any(fnmatchcase(name, pattern) for name, _ in spinner.functions for pattern in patterns)
 
 
 def test_a_guest_that_gets_on_is_never_suspected(base_kernel: BootableKernel, tmp_path: Path) -> None:
