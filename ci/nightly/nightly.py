@@ -50,8 +50,6 @@ STOCK_SPLIT = (*STOCK, "split-unmapped-folio", "--try", "split-unmapped-folio/sp
 STOCK_ZAP = (*STOCK, "zap-migration-entry", "--try", "zap-migration-entry/tell-by-entry")
 EVICT = ("--scenario", "freed-anon-vma", "--try", "freed-anon-vma/hold-anon-vma")
 STOCK_EVICT = ("linux-7-pmd-stock", *EVICT)
-#: A proposed fix against what landed.
-AWAITED = ("linux-7-awaited",)
 EVICT_6_12 = ("refcount-livelock", *EVICT)
 SAMPLES = (
     Sample("newest, preempt=none", ()),
@@ -81,8 +79,7 @@ SAMPLES = (
     Sample("evicted and unmapped, as shipped", (*STOCK_EVICT, "--set", "race=munmap")),
     Sample("6.12, evicted, and the process ends, as shipped", EVICT_6_12),
     Sample("6.12, evicted and unmapped, as shipped", (*EVICT_6_12, "--set", "race=munmap")),
-    Sample("used again while awaited, the lock handed over", AWAITED),
-    Sample("used again while awaited", (*AWAITED, "--set", "unfairness=5", "--set", "hold_ms=200")),
+    Sample("used again while awaited", ("linux-7-awaited",)),
     Sample("huge pages, forced window, preempt=none", PMD_FORCED),
     Sample("huge pages, forced window, preempt=voluntary", (*PMD_FORCED, "--preempt", "voluntary")),
     Sample("huge pages, as shipped, preempt=full", ("linux-7-pmd-stock",)),
