@@ -124,7 +124,12 @@ class Mains:
 
     async def reset(self) -> None:
         """The button at the front."""
-        await self._monitor.execute("system_reset")
+        try:
+            await self._monitor.execute("system_reset")
+        except _GONE:
+            # QEMU tells of the reset before it answers, and may be replaced in between.
+            if not self._resetting:
+                raise
 
     async def send_break(self) -> None:
         """A break on the serial line."""
