@@ -408,27 +408,6 @@ static void rest(void)
 
 /* --- all of them ---------------------------------------------------------- */
 
-static int check_parameters(void)
-{
-	__u64 one = VALUE(HOG_CPU), two = VALUE(FAULTER_CPU);
-	__u64 three = VALUE(OWNER_CPU);
-
-	if (one == two || one == three || two == three) {
-		report_error("parameter", 0,
-			     "hog_cpu=%llu faulter_cpu=%llu owner_cpu=%llu: must differ",
-			     (unsigned long long)one, (unsigned long long)two,
-			     (unsigned long long)three);
-		return EXIT_PARAMETER;
-	}
-	if (cpu_online(one) && cpu_online(two) && cpu_online(three))
-		return EXIT_DONE;
-	report_error("cpu", 0,
-		     "hog_cpu=%llu faulter_cpu=%llu owner_cpu=%llu: not all online",
-		     (unsigned long long)one, (unsigned long long)two,
-		     (unsigned long long)three);
-	return EXIT_ENVIRONMENT;
-}
-
 static void report_end(__u64 done, int status, __s64 kept)
 {
 	struct json json;
@@ -484,9 +463,6 @@ static int awaited_run(const struct scenario *scenario)
 	__u64 done = 0;
 	int ret;
 
-	ret = check_parameters();
-	if (ret)
-		return ret;
 	run.device = attach_device(0);
 	run.page = map_pages(1);
 	run.other = map_pages(1);

@@ -407,22 +407,6 @@ static int iterate(__u64 number)
 	return EXIT_DONE;
 }
 
-static int check_parameters(void)
-{
-	if (VALUE(HOLDER_CPU) == VALUE(WAITER_CPU)) {
-		report_error("parameter", 0,
-			     "waiter_cpu=%llu: must differ from holder_cpu",
-			     (unsigned long long)VALUE(WAITER_CPU));
-		return EXIT_PARAMETER;
-	}
-	if (cpu_online(VALUE(HOLDER_CPU)) && cpu_online(VALUE(WAITER_CPU)))
-		return EXIT_DONE;
-	report_error("cpu", 0, "holder_cpu=%llu waiter_cpu=%llu: not both online",
-		     (unsigned long long)VALUE(HOLDER_CPU),
-		     (unsigned long long)VALUE(WAITER_CPU));
-	return EXIT_ENVIRONMENT;
-}
-
 /* Nobody but us uses the device: what is not free now is kept by nobody. */
 static void report_end(__u64 done, int status, __u64 leaked)
 {
@@ -462,9 +446,6 @@ static int failed_run(const struct scenario *scenario)
 	__u64 done = 0, leaked = 0;
 	int ret;
 
-	ret = check_parameters();
-	if (ret)
-		return ret;
 	sigaction(SIGBUS, &action, NULL);
 	run.device = attach_device(0);
 	run.memory = map_pages(VALUE(PAGES));

@@ -440,8 +440,7 @@ static __s64 meminfo_pages(const char *text, const char *name)
 static int look_at_left(struct left *left)
 {
 	struct hmm_harness_stats stats;
-	char text[4096] = "";
-	FILE *file;
+	char text[4096];
 	int ret = device_stats(run.device, &stats);
 
 	if (ret)
@@ -452,13 +451,10 @@ static int look_at_left(struct left *left)
 		report_error("meminfo", errno, "not what each CPU keeps");
 		return EXIT_ENVIRONMENT;
 	}
-	file = fopen("/proc/meminfo", "r");
-	if (!file || !fread(text, 1, sizeof(text) - 1, file)) {
+	if (!read_file("/proc/meminfo", text, sizeof(text))) {
 		report_error("meminfo", errno, "/proc/meminfo");
-		ret = EXIT_ENVIRONMENT;
+		return EXIT_ENVIRONMENT;
 	}
-	if (file)
-		fclose(file);
 	left->device = stats.pages_in_use;
 	left->system = meminfo_pages(text, "\nActive(anon):") +
 		       meminfo_pages(text, "\nInactive(anon):") -

@@ -298,22 +298,6 @@ static int iterate(__u64 number)
 	return EXIT_DONE;
 }
 
-static int check_parameters(void)
-{
-	if (VALUE(HOG_CPU) == VALUE(FAULTER_CPU)) {
-		report_error("parameter", 0,
-			     "faulter_cpu=%llu: must differ from hog_cpu",
-			     (unsigned long long)VALUE(FAULTER_CPU));
-		return EXIT_PARAMETER;
-	}
-	if (cpu_online(VALUE(HOG_CPU)) && cpu_online(VALUE(FAULTER_CPU)))
-		return EXIT_DONE;
-	report_error("cpu", 0, "hog_cpu=%llu faulter_cpu=%llu: not both online",
-		     (unsigned long long)VALUE(HOG_CPU),
-		     (unsigned long long)VALUE(FAULTER_CPU));
-	return EXIT_ENVIRONMENT;
-}
-
 static void report_end(__u64 done, int status)
 {
 	struct json json;
@@ -336,9 +320,6 @@ static int hog_run(const struct scenario *scenario)
 	__u64 number, done = 0;
 	int ret;
 
-	ret = check_parameters();
-	if (ret)
-		return ret;
 	run.device = attach_device(0);
 	run.page = map_pages(1);
 	run.shared = map_shared(sizeof(*run.shared));

@@ -148,12 +148,46 @@ static bool set_parameter(const struct scenario *scenario, const char *argument)
 	return false;
 }
 
+static bool is_cpu(const struct parameter *parameter)
+{
+	const char *last = strrchr(parameter->name, '_');
+
+	return last && !strcmp(last, "_cpu");
+}
+
+/* Who is pinned to a CPU wants it for itself: the catalogue has the same rule. */
+static int check_cpus(const struct scenario *scenario)
+{
+	const struct parameter *one, *other;
+
+	for (one = scenario->parameters; one->name; one++) {
+		for (other = scenario->parameters; other != one; other++) {
+			if (!is_cpu(one) || !is_cpu(other) ||
+			    one->value != other->value)
+				continue;
+			report_error("parameter", 0,
+				     "%s=%llu: must differ from %s", one->name,
+				     (unsigned long long)one->value,
+				     other->name);
+			return EXIT_PARAMETER;
+		}
+	}
+	for (one = scenario->parameters; one->name; one++) {
+		if (!is_cpu(one) || cpu_online(one->value))
+			continue;
+		report_error("cpu", 0, "%s=%llu: not online", one->name,
+			     (unsigned long long)one->value);
+		return EXIT_ENVIRONMENT;
+	}
+	return EXIT_DONE;
+}
+
 int main(int argc, char **argv)
 {
 	const struct scenario *scenario = NULL;
 	bool good = true;
 	size_t i;
-	int n;
+	int n, ret;
 
 	page_size = sysconf(_SC_PAGESIZE);
 	for (i = 0; i < ARRAY_SIZE(scenarios); i++)
@@ -172,5 +206,6 @@ int main(int argc, char **argv)
 		good &= set_parameter(scenario, argv[n]);
 	if (!good)
 		return EXIT_PARAMETER;
-	return scenario->run(scenario);
+	ret = check_cpus(scenario);
+	return ret ?: scenario->run(scenario);
 }

@@ -513,23 +513,6 @@ static int iterate(__u64 number)
 	return EXIT_DONE;
 }
 
-static int check_parameters(void)
-{
-	if (VALUE(HOLDER_CPU) == VALUE(SPINNER_CPU)) {
-		report_error("parameter", 0,
-			     "spinner_cpu=%llu: must differ from holder_cpu",
-			     (unsigned long long)VALUE(SPINNER_CPU));
-		return EXIT_PARAMETER;
-	}
-	if (!cpu_online(VALUE(HOLDER_CPU)) || !cpu_online(VALUE(SPINNER_CPU))) {
-		report_error("cpu", 0, "holder_cpu=%llu spinner_cpu=%llu: not both online",
-			     (unsigned long long)VALUE(HOLDER_CPU),
-			     (unsigned long long)VALUE(SPINNER_CPU));
-		return EXIT_ENVIRONMENT;
-	}
-	return EXIT_DONE;
-}
-
 static int set_up_device(void)
 {
 	struct hmm_harness_attach attach = { 0 };
@@ -698,8 +681,7 @@ static int trylock_run(const struct scenario *scenario)
 
 		VALUE(PAGES) = (VALUE(PAGES) + pages - 1) / pages * pages;
 	}
-	ret = check_parameters();
-	ret = ret ?: set_up_device();
+	ret = set_up_device();
 	ret = ret ?: set_up_memory();
 	if (ret)
 		return ret;

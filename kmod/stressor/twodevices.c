@@ -334,22 +334,6 @@ static void report_end(__u64 done, int status)
 	json_send(&json);
 }
 
-static int check_parameters(void)
-{
-	if (VALUE(FIRST_CPU) == VALUE(SECOND_CPU)) {
-		report_error("parameter", 0,
-			     "second_cpu=%llu: must differ from first_cpu",
-			     (unsigned long long)VALUE(SECOND_CPU));
-		return EXIT_PARAMETER;
-	}
-	if (cpu_online(VALUE(FIRST_CPU)) && cpu_online(VALUE(SECOND_CPU)))
-		return EXIT_DONE;
-	report_error("cpu", 0, "first_cpu=%llu second_cpu=%llu: not both online",
-		     (unsigned long long)VALUE(FIRST_CPU),
-		     (unsigned long long)VALUE(SECOND_CPU));
-	return EXIT_ENVIRONMENT;
-}
-
 static int two_run(const struct scenario *scenario)
 {
 	pthread_t threads[CONTENDERS];
@@ -357,8 +341,7 @@ static int two_run(const struct scenario *scenario)
 	pid_t child = -1;
 	int ret;
 
-	ret = check_parameters();
-	ret = ret ?: set_up();
+	ret = set_up();
 	if (ret)
 		return ret;
 	report_start(scenario);
